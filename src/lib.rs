@@ -1,0 +1,5 @@
+//! A RAIDA node: lockers, the market of trade lockers and change-making.
+
+pub mod coin;
+pub mod shard;
+pub mod store;
