@@ -1,5 +1,7 @@
 //! A RAIDA node: lockers, the market of trade lockers and change-making.
 
 pub mod coin;
+pub mod entropy;
+pub mod settings;
 pub mod shard;
 pub mod store;

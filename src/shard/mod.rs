@@ -2,9 +2,10 @@
 
 pub mod interface;
 pub mod message;
-pub mod settings;
 
-use interface::{Entropy, Input, Now, Outputs};
+use crate::entropy::Entropy;
+
+use interface::{Input, Now, Outputs};
 
 /// One shard of the node.
 pub struct Shard {}
