@@ -73,7 +73,7 @@ impl Pages {
     /// A cache of `frames_max` pages. Its memory is taken as pages come and kept.
     pub fn new(slots: PageSlots, frames_max: usize) -> Self {
         Self {
-            place: vec![ABSENT; slots.count()],
+            place: vec![ABSENT; slots.len()],
             slots,
             cached: Vec::with_capacity(frames_max),
             frames_max,
@@ -85,19 +85,14 @@ impl Pages {
         }
     }
 
-    /// Takes a page read at start, as long as there is room.
-    pub fn warm(&mut self, page: PageNumber, frame: PageFrame) {
-        if self.cached.len() < self.frames_max {
-            self.place[self.slots.slot(page)] = self.cached.len() as FrameSlot;
-            self.cached.push(Cached {
-                page,
-                frame: Some(frame),
-                sequence: 0,
-                unwritten: 0,
-                referenced: false,
-                waiting: Vec::new(),
-            });
+    /// Takes a page read at start, or gives it back where there is no room.
+    pub fn warm(&mut self, page: PageNumber, frame: PageFrame) -> Option<PageFrame> {
+        if self.cached.len() == self.frames_max {
+            return Some(frame);
         }
+        self.place[self.slots.slot(page)] = self.cached.len() as FrameSlot;
+        self.cached.push(Cached { page, frame: Some(frame), sequence: 0, unwritten: 0, referenced: false, waiting: Vec::new() });
+        None
     }
 
     /// A present page, to read.
