@@ -180,3 +180,103 @@ impl CoinLists {
         members.remove(number);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::keyed_hash::tests::Seeded;
+    use super::*;
+
+    fn lists() -> CoinLists {
+        CoinLists::new(KeyedHash::new(&mut Seeded(1)))
+    }
+
+    fn coin(number: u32) -> CoinId {
+        CoinId::from_number(number).unwrap()
+    }
+
+    /// A list of coins 0..count, of owner 0.
+    fn list_of(lists: &mut CoinLists, count: u32) -> CoinList {
+        let mut list = CoinList::EMPTY;
+        (0..count).for_each(|number| lists.enter(&mut list, 0, coin(number)));
+        list
+    }
+
+    #[test]
+    #[should_panic(expected = "a coin enters a second list")]
+    fn a_coin_is_in_one_list() {
+        let mut lists = lists();
+        list_of(&mut lists, 2);
+        lists.enter(&mut CoinList::default(), 1, coin(1));
+    }
+
+    #[test]
+    #[should_panic(expected = "a coin leaves a list it is not in")]
+    fn a_coin_leaves_its_own_list() {
+        let mut lists = lists();
+        list_of(&mut lists, 2);
+        let mut other = CoinList::EMPTY;
+        (2..5).for_each(|number| lists.enter(&mut other, 1, coin(number)));
+        lists.leave(&mut other, 1, coin(0));
+    }
+
+    #[test]
+    #[should_panic(expected = "a coin leaves a list it is not in")]
+    fn only_the_only_coin_leaves_a_list_of_one() {
+        let mut lists = lists();
+        let mut list = list_of(&mut lists, 1);
+        lists.leave(&mut list, 0, coin(1));
+    }
+
+    #[test]
+    #[should_panic(expected = "a coin leaves an empty list")]
+    fn no_coin_leaves_an_empty_list() {
+        lists().leave(&mut CoinList::default(), 0, coin(1));
+    }
+
+    #[test]
+    fn a_long_list_empties_in_any_order() {
+        let count = 13_000;
+        for step in [1, 7_919, count - 1] {
+            let mut lists = lists();
+            let mut list = list_of(&mut lists, count);
+            let bytes = lists.memory_bytes();
+            for at in 0..count {
+                assert_eq!(list.len(), (count - at) as usize);
+                lists.leave(&mut list, 0, coin(at * step % count));
+            }
+            assert!(list.is_empty() && lists.is_empty());
+            list_of(&mut lists, count);
+            assert_eq!(lists.memory_bytes(), bytes, "what was left is used again");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn they_are_lists(steps in prop::collection::vec((0usize..4, 0u32..12), 0..300)) {
+            let mut lists = lists();
+            let mut heads = [CoinList::EMPTY; 4];
+            let mut model: [Vec<CoinId>; 4] = Default::default();
+            for (owner, number) in steps {
+                let coin = coin(number);
+                match model.iter().position(|list| list.contains(&coin)) {
+                    Some(owner) => {
+                        lists.leave(&mut heads[owner], owner as u32, coin);
+                        model[owner].retain(|&other| other != coin);
+                    }
+                    None => {
+                        lists.enter(&mut heads[owner], owner as u32, coin);
+                        model[owner].push(coin);
+                    }
+                }
+                for (head, coins) in heads.iter().zip(&model) {
+                    prop_assert_eq!(head.len(), coins.len());
+                    prop_assert_eq!(head.is_empty(), coins.is_empty());
+                    prop_assert_eq!(&lists.coins(*head).collect::<Vec<_>>(), coins);
+                }
+                prop_assert_eq!(lists.len(), model.iter().map(Vec::len).sum::<usize>());
+            }
+        }
+    }
+}

@@ -123,6 +123,7 @@ pub struct FoundWord {
 }
 
 /// Which coins of a shard are free.
+#[derive(Clone)]
 pub struct FreeMap {
     slots: PageSlots,
     coins: BitBox<u64, Lsb0>,
@@ -270,3 +271,164 @@ fn ones(mut bits: u16) -> impl Iterator<Item = usize> {
 }
 
 const _: () = assert!(SERIAL_NUMBERS == WORDS_PER_DENOMINATION as u32 * COINS_PER_WORD);
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+
+    use super::super::partition::page_owner;
+    use super::*;
+
+    fn den() -> Denomination {
+        Denomination::new(3).unwrap()
+    }
+
+    fn word(number: u16) -> WordNumber {
+        WordNumber::in_denomination(den(), number).unwrap()
+    }
+
+    /// Maps of all shards, every coin of the denomination in circulation.
+    fn full(shards: u8) -> Vec<FreeMap> {
+        let mut maps: Vec<_> = (0..shards).map(|shard| FreeMap::new(ShardId(shard), shards)).collect();
+        for coin in (0..WORDS_PER_DENOMINATION).flat_map(|number| (0..64).map(move |bit| word(number).coin(bit))) {
+            maps[page_owner(coin.page(), shards).index()].set_free(coin, false);
+        }
+        maps
+    }
+
+    /// What the shards find, merged as a coordinator does.
+    fn merged(maps: &[FreeMap], start: WordNumber, which: SearchPages, wanted: usize) -> Vec<FoundWord> {
+        let mut found = Vec::new();
+        maps.iter().for_each(|map| map.search(den(), start, which, wanted, |_| true, &mut found));
+        found.sort_by_key(|found| found.rank);
+        let mut coins = 0;
+        found.retain(|found| {
+            let more = coins < wanted;
+            coins += found.free.count_ones() as usize;
+            more
+        });
+        found
+    }
+
+    #[test]
+    fn a_search_visits_its_page_around_then_the_others_around() {
+        for start in [0, 5, 8_007, 15_984, 15_999] {
+            let (page, in_page) = (start / 16, start % 16);
+            let own = (0..16).map(|after| page * 16 + (in_page + after) % 16);
+            let others = (1..1000).flat_map(|after| (0..16).map(move |word| (page + after) % 1000 * 16 + word));
+            for (rank, number) in own.chain(others).enumerate() {
+                assert_eq!(word(number).rank_from(word(start)), rank as u16);
+            }
+        }
+    }
+
+    #[test]
+    fn coins_are_counted_by_denomination() {
+        let mut map = FreeMap::new(ShardId(1), 2);
+        let coins = [word(16).coin(0), word(16).coin(63), word(48).coin(7)];
+        for coin in coins.into_iter().chain(coins) {
+            map.set_free(coin, false);
+            assert!(!map.is_free(coin));
+        }
+        assert_eq!(map.in_circulation(den()), 3);
+        assert_eq!(map.free(den()), 512_000 - 3);
+        map.set_free(coins[0], true);
+        assert!(map.is_free(coins[0]));
+        assert_eq!(map.in_circulation(den()), 2);
+        assert_eq!(map.in_circulation(Denomination::SMALLEST), 0);
+        assert_eq!(map.word(word(16)), u64::MAX >> 1);
+    }
+
+    #[test]
+    fn a_search_of_a_new_map_takes_the_first_words() {
+        let map = FreeMap::new(ShardId(0), 1);
+        let mut found = Vec::new();
+        map.search(den(), word(7), SearchPages::All, 65, |_| true, &mut found);
+        let expected = |rank, number| FoundWord { rank, word: word(number), free: u64::MAX };
+        assert_eq!(found, [expected(0, 7), expected(1, 8)]);
+        found.clear();
+        map.search(den(), word(7), SearchPages::OtherPages, 1, |_| true, &mut found);
+        assert_eq!(found, [expected(16, 16)]);
+        found.clear();
+        map.search(den(), word(7), SearchPages::All, 1, |word| word.in_page() == 3, &mut found);
+        assert_eq!(found, [expected(12, 3)]);
+        found.clear();
+        map.search(den(), word(7), SearchPages::All, 0, |_| true, &mut found);
+        assert_eq!(found, []);
+    }
+
+    #[test]
+    fn nothing_is_found_where_nothing_is_free() {
+        assert_eq!(merged(&full(2), word(999), SearchPages::All, 1), []);
+    }
+
+    #[test]
+    fn the_last_denominations_last_word_is_found() {
+        let den = Denomination::LARGEST;
+        let last = WordNumber::in_denomination(den, WORDS_PER_DENOMINATION - 1).unwrap();
+        let mut found = Vec::new();
+        for shard in 0..7 {
+            FreeMap::new(ShardId(shard), 7).search(den, last, SearchPages::FirstPage, 1, |_| true, &mut found);
+        }
+        assert_eq!(found, [FoundWord { rank: 0, word: last, free: u64::MAX }]);
+    }
+
+    static FULL: LazyLock<[Vec<FreeMap>; 3]> = LazyLock::new(|| [full(1), full(2), full(3)]);
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn any_number_of_shards_finds_what_is_free_in_order(
+            start in prop_oneof![976u16..1020, 0u16..16_000],
+            wanted in 0usize..200,
+            changes in prop::collection::vec((0u16..56, 0u32..64, any::<bool>()), 0..200),
+            many in prop::collection::vec(0u16..56, 0..4),
+        ) {
+            let start = word(start);
+            // 28 words that follow each other, and as many spread over the denomination.
+            let place = |near: u16| {
+                word(if near < 28 { 984 + near } else { (near - 28) * 571 })
+            };
+            let all = many.into_iter().flat_map(|near| (0..64).map(move |bit| (near, bit, true)));
+            let mut model: BTreeMap<WordNumber, u64> = BTreeMap::new();
+            let mut maps = FULL.clone();
+            for (near, bit, free) in changes.into_iter().chain(all) {
+                let word = place(near);
+                let bits = model.entry(word).or_default();
+                *bits = if free { *bits | 1 << bit } else { *bits & !(1 << bit) };
+                for maps in &mut maps {
+                    let owner = page_owner(word.page(), maps.len() as u8);
+                    maps[owner.index()].set_free(word.coin(bit), free);
+                    prop_assert_eq!(maps[owner.index()].is_free(word.coin(bit)), free);
+                }
+            }
+            let mut words: Vec<_> = model.into_iter().filter(|&(_, free)| free != 0).collect();
+            words.sort_by_key(|(word, _)| word.rank_from(start));
+            let free: u32 = words.iter().map(|(_, free)| free.count_ones()).sum();
+            for maps in &maps {
+                prop_assert_eq!(maps.iter().map(|map| map.free(den())).sum::<u32>(), free);
+                for which in [SearchPages::FirstPage, SearchPages::OtherPages, SearchPages::All] {
+                    let mut coins = 0;
+                    let expected: Vec<_> = words
+                        .iter()
+                        .filter(|(word, _)| match which {
+                            SearchPages::FirstPage => word.page() == start.page(),
+                            SearchPages::OtherPages => word.page() != start.page(),
+                            SearchPages::All => true,
+                        })
+                        .take_while(|(_, free)| {
+                            let more = coins < wanted;
+                            coins += free.count_ones() as usize;
+                            more
+                        })
+                        .map(|&(word, free)| FoundWord { rank: word.rank_from(start), word, free })
+                        .collect();
+                    prop_assert_eq!(merged(maps, start, which, wanted), expected);
+                }
+            }
+        }
+    }
+}

@@ -162,3 +162,127 @@ impl Lockers {
         self.hash.number(prefix_number(prefix))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::super::keyed_hash::tests::Seeded;
+    use super::*;
+
+    fn lockers() -> Lockers {
+        Lockers::new(KeyedHash::new(&mut Seeded(1)))
+    }
+
+    fn coin(number: u32) -> CoinId {
+        CoinId::from_number(number).unwrap()
+    }
+
+    /// A key of a prefix and a number.
+    fn key(prefix: u8, number: u32) -> Secret {
+        let mut bytes = [prefix; 16];
+        bytes[8..12].copy_from_slice(&number.to_be_bytes());
+        bytes[12..].fill(0xFF);
+        Secret::new(bytes)
+    }
+
+    fn of_prefix(lockers: &Lockers, prefix: u8, max: usize) -> Vec<[u8; 16]> {
+        let mut keys = Vec::new();
+        lockers.by_prefix([prefix; 5], max, |key| keys.push(*key.bytes()));
+        keys
+    }
+
+    /// Bytes a coin when there are `lockers` of `each` coins.
+    fn bytes_a_coin(count: u32, each: u32) -> usize {
+        let mut lockers = lockers();
+        for number in 0..count * each {
+            let mut bytes = [0xFF; 16];
+            bytes[..4].copy_from_slice(&(number / each).to_be_bytes());
+            lockers.enter(&Secret::new(bytes), coin(number));
+        }
+        assert_eq!((lockers.lockers(), lockers.coins_total()), (count as usize, (count * each) as usize));
+        lockers.memory_bytes().div_ceil(lockers.coins_total())
+    }
+
+    #[test]
+    fn a_coin_takes_at_most_64_bytes_also_where_a_table_has_just_grown() {
+        // A table of 2^17 places is filled to 7/8, 114,688, before it grows.
+        for count in [114_688, 114_689] {
+            assert!(bytes_a_coin(count, 1) <= 64, "{}", bytes_a_coin(count, 1));
+            assert!(bytes_a_coin(count, 2) <= 64, "{}", bytes_a_coin(count, 2));
+        }
+        assert!(bytes_a_coin(16, 7_169) <= 32, "{}", bytes_a_coin(16, 7_169));
+    }
+
+    #[test]
+    fn many_lockers_of_one_prefix_come_and_go_as_others_do() {
+        let mut lockers = lockers();
+        let count = 50_000;
+        for number in 0..count {
+            lockers.enter(&key(9, number), coin(number));
+        }
+        let eldest: Vec<_> = (0..256).map(|number| *key(9, number).bytes()).collect();
+        assert_eq!(of_prefix(&lockers, 9, 256), eldest);
+        for number in 0..count {
+            assert_eq!(lockers.count(&key(9, number)), 1);
+            lockers.leave(&key(9, number), coin(number));
+        }
+        assert_eq!(of_prefix(&lockers, 9, 256), Vec::<[u8; 16]>::new());
+        assert_eq!((lockers.lockers(), lockers.coins_total()), (0, 0));
+    }
+
+    #[test]
+    #[should_panic(expected = "a coin leaves a locker that exists")]
+    fn no_coin_leaves_a_locker_that_is_not() {
+        lockers().leave(&key(1, 1), coin(1));
+    }
+
+    #[test]
+    #[should_panic(expected = "a coin leaves a list it is not in")]
+    fn no_coin_leaves_a_locker_it_is_not_in() {
+        let mut lockers = lockers();
+        lockers.enter(&key(1, 1), coin(1));
+        lockers.enter(&key(1, 2), coin(2));
+        lockers.leave(&key(1, 1), coin(2));
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_map_of_lists(steps in prop::collection::vec((0u8..3, 0u32..3, 0u32..16), 0..300)) {
+            let mut lockers = lockers();
+            // In order of their coming: key and coins.
+            let mut model: Vec<(Secret, Vec<CoinId>)> = Vec::new();
+            let mut place: BTreeMap<CoinId, Secret> = BTreeMap::new();
+            for (prefix, number, coin_number) in steps {
+                let coin = coin(coin_number);
+                if let Some(key) = place.remove(&coin) {
+                    lockers.leave(&key, coin);
+                    model.iter_mut().for_each(|(_, coins)| coins.retain(|&other| other != coin));
+                    model.retain(|(_, coins)| !coins.is_empty());
+                } else {
+                    let key = key(prefix, number);
+                    lockers.enter(&key, coin);
+                    place.insert(coin, key);
+                    match model.iter_mut().find(|(other, _)| *other == key) {
+                        Some((_, coins)) => coins.push(coin),
+                        None => model.push((key, vec![coin])),
+                    }
+                }
+                for key in (0..9).map(|number| key(number as u8 / 3, number % 3)) {
+                    let expected = model.iter().find(|(other, _)| *other == key).map(|(_, coins)| coins.clone());
+                    prop_assert_eq!(lockers.contains(&key), expected.is_some());
+                    prop_assert_eq!(lockers.count(&key), expected.as_ref().map_or(0, Vec::len));
+                    prop_assert_eq!(lockers.coins(&key).map(Iterator::collect::<Vec<_>>), expected);
+                }
+                for prefix in 0..3 {
+                    let keys = model.iter().map(|(key, _)| *key.bytes()).filter(|key| key[0] == prefix);
+                    prop_assert_eq!(of_prefix(&lockers, prefix, 2), keys.take(2).collect::<Vec<_>>());
+                }
+                prop_assert_eq!(lockers.lockers(), model.len());
+                prop_assert_eq!(lockers.coins_total(), place.len());
+            }
+        }
+    }
+}

@@ -358,3 +358,258 @@ impl Market {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::super::keyed_hash::tests::Seeded;
+    use super::*;
+
+    fn market(identifier: Identifier) -> Market {
+        Market::new(KeyedHash::new(&mut Seeded(1)), identifier, 3)
+    }
+
+    fn an(number: u8, coin: TradeCoin, price: u32) -> Secret {
+        let mut bytes = [number; 16];
+        bytes[9..13].copy_from_slice(&price.to_be_bytes());
+        bytes[13..].copy_from_slice(&[coin as u8, 0xEE, 0xEE]);
+        Secret::new(bytes)
+    }
+
+    fn address(number: u8) -> PayoutAddress {
+        PayoutAddress::new(&[number; 20]).unwrap()
+    }
+
+    /// A coin worth 1.
+    fn one(number: u32) -> CoinId {
+        CoinId::new(-8, number).unwrap()
+    }
+
+    /// The sequences of the listed offers.
+    fn listed(market: &Market, coin: TradeCoin, max: usize) -> Vec<u64> {
+        let mut sequences = Vec::new();
+        market.list(coin, max, |sequence, _| sequences.push(sequence));
+        sequences
+    }
+
+    #[test]
+    fn golden_bytes_of_an_identifier() {
+        let an = an(7, TradeCoin::Monero, 0x0102_0304);
+        let hashed = b"\x28\x09\x0C\xB6\x9C\x57\xB0\x40\x48\x01\x02\x03\x04\x02\xEE\xEE";
+        assert_eq!(&public_identifier(&an, Identifier::Hashed), hashed);
+        assert_eq!(&public_identifier(&an, Identifier::An), an.bytes());
+        assert_eq!(terms(&an), Some((TradeCoin::Monero, 0x0102_0304)));
+        assert_eq!(terms(&Secret::new([0xFF; 16])), None);
+    }
+
+    #[test]
+    fn an_offer_is_found_by_an_and_by_identifier() {
+        for identifier in [Identifier::Hashed, Identifier::An] {
+            let mut market = market(identifier);
+            let an = an(1, TradeCoin::Bitcoin, 500);
+            let public = public_identifier(&an, identifier);
+            assert_eq!(market.find(&public), None);
+            market.enter(&an, one(1));
+            assert_eq!(market.find(&public), Some(an));
+            assert_eq!(market.find(an.bytes()), Some(an));
+            market.leave(&an, one(1));
+            assert_eq!(market.find(&public), None);
+            assert_eq!(market.find(an.bytes()), None);
+            assert!(market.is_empty());
+        }
+    }
+
+    #[test]
+    fn equal_offers_are_sold_first_come_first_served() {
+        let mut market = market(Identifier::Hashed);
+        let offers = [3, 1, 2].map(|number| (an(number, TradeCoin::CloudCoin, 9), u64::from(number)));
+        for (place, (an, sequence)) in offers.iter().enumerate() {
+            market.enter(an, one(place as u32));
+            market.set_order(an, *sequence, address(1));
+        }
+        assert_eq!(listed(&market, TradeCoin::CloudCoin, 9), [1, 2, 3]);
+        assert_eq!(listed(&market, TradeCoin::CloudCoin, 2), [1, 2]);
+        assert_eq!(listed(&market, TradeCoin::CloudCoin, 0), []);
+        assert_eq!(market.first(TradeCoin::CloudCoin, 1, 9), Some(offers[1].0));
+        assert_eq!(market.first(TradeCoin::Bitcoin, 1, 9), None);
+        assert_eq!(market.first(TradeCoin::CloudCoin, 2, 9), None);
+        assert_eq!(market.first(TradeCoin::CloudCoin, 0, 9), None);
+        assert_eq!(market.first(TradeCoin::CloudCoin, 1, 8), None);
+        assert_eq!(market.address(&offers[0].0), Some(address(1)));
+        assert!(market.is_full());
+        market.leave(&offers[1].0, one(1));
+        assert_eq!(market.first(TradeCoin::CloudCoin, 1, 9), Some(offers[2].0));
+        assert!(!market.is_full());
+    }
+
+    #[test]
+    fn coins_without_an_order_are_neither_listed_nor_sold() {
+        let mut market = market(Identifier::Hashed);
+        let an = an(1, TradeCoin::Bitcoin, 500);
+        market.enter(&an, one(1));
+        assert_eq!(listed(&market, TradeCoin::Bitcoin, 9), []);
+        assert_eq!(market.first(TradeCoin::Bitcoin, 1, 500), None);
+        assert_eq!(market.value(TradeCoin::Bitcoin), 0);
+        assert!(market.contains(&an));
+    }
+
+    #[test]
+    fn an_order_without_coins_is_nothing_and_dropped_after_a_rebuild() {
+        let mut market = market(Identifier::Hashed);
+        let (gone, here) = (an(1, TradeCoin::Bitcoin, 5), an(2, TradeCoin::Bitcoin, 5));
+        market.set_order(&gone, 1, address(1));
+        market.set_order(&here, 2, address(2));
+        assert!(!market.contains(&here));
+        assert_eq!(market.find(&public_identifier(&here, Identifier::Hashed)), None);
+        assert_eq!(market.find(here.bytes()), None);
+        assert!(market.coins(&here).is_none());
+        market.enter(&here, one(1));
+        let changed = market.orders_changed();
+        market.drop_orders_without_coins();
+        assert_eq!(market.orders_changed(), changed + 1);
+        assert_eq!(market.len(), 1);
+        assert_eq!(listed(&market, TradeCoin::Bitcoin, 9), [2]);
+    }
+
+    #[test]
+    fn the_latest_order_of_an_an_counts_whichever_comes_first() {
+        let mut market = market(Identifier::Hashed);
+        let an = an(1, TradeCoin::Bitcoin, 5);
+        market.enter(&an, one(1));
+        for sequence in [4, 9, 7] {
+            market.set_order(&an, sequence, address(sequence as u8));
+        }
+        assert_eq!(market.orders_changed(), 2);
+        assert_eq!(market.address(&an), Some(address(9)));
+        assert_eq!(listed(&market, TradeCoin::Bitcoin, 9), [9]);
+    }
+
+    #[test]
+    fn more_value_than_64_bits_say_does_not_break_it() {
+        let mut market = market(Identifier::Hashed);
+        let an = an(1, TradeCoin::Bitcoin, 5);
+        market.set_order(&an, 1, address(1));
+        let coins = || (0..200_000).map(|number| CoinId::new(6, number).unwrap());
+        coins().for_each(|coin| market.enter(&an, coin));
+        assert_eq!(market.first(TradeCoin::Bitcoin, u64::MAX, 5), Some(an));
+        coins().for_each(|coin| market.leave(&an, coin));
+        assert_eq!(market.value(TradeCoin::Bitcoin), 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "an offer's AN is a trade locker's")]
+    fn another_an_is_no_offer() {
+        market(Identifier::Hashed).enter(&Secret::new([0xEE; 16]), one(1));
+    }
+
+    #[test]
+    #[should_panic(expected = "a coin leaves a trade locker that exists")]
+    fn no_coin_leaves_an_offer_of_no_coins() {
+        let mut market = market(Identifier::Hashed);
+        let an = an(1, TradeCoin::Bitcoin, 5);
+        market.set_order(&an, 1, address(1));
+        market.leave(&an, one(1));
+    }
+
+    /// What the model knows of an AN.
+    #[derive(Default)]
+    struct Known {
+        coins: Vec<CoinId>,
+        order: Option<u64>,
+    }
+
+    impl Known {
+        fn value(&self) -> u64 {
+            self.coins.iter().map(|coin| coin.denomination().value()).sum()
+        }
+    }
+
+    /// Checks every answer of the market against the model.
+    fn check(market: &Market, model: &BTreeMap<(u8, u32), Known>) -> Result<(), TestCaseError> {
+        let coin_of = |number: u8| TradeCoin::ALL[usize::from(number) % 2];
+        let name = |&(number, price): &(u8, u32)| an(number, coin_of(number), price);
+        for (key, known) in model {
+            let an = name(key);
+            let coins = Some(known.coins.clone()).filter(|coins| !coins.is_empty());
+            prop_assert_eq!(market.contains(&an), coins.is_some());
+            prop_assert_eq!(market.find(&public_identifier(&an, Identifier::Hashed)), coins.as_ref().map(|_| an));
+            prop_assert_eq!(market.coins(&an).map(Iterator::collect::<Vec<_>>), coins);
+        }
+        for coin in TradeCoin::ALL {
+            let offers = model.iter().filter(|(key, known)| coin_of(key.0) == coin && !known.coins.is_empty());
+            let mut offers: Vec<_> = offers.filter_map(|(key, known)| Some((known.order?, key, known))).collect();
+            offers.sort_by_key(|&(sequence, ..)| sequence);
+            let mut shown = Vec::new();
+            market.list(coin, 4, |sequence, offer| shown.push((sequence, offer)));
+            let expected = offers.iter().take(4).map(|&(sequence, key, known)| {
+                let identifier = public_identifier(&name(key), Identifier::Hashed);
+                (sequence, ListedOffer { identifier, coin, value: known.value(), price: key.1 })
+            });
+            prop_assert_eq!(shown, expected.collect::<Vec<_>>());
+            for (price, value) in (0..3).flat_map(|price| (0..5).map(move |value| (price, value))) {
+                let first = offers.iter().find(|(_, key, known)| key.1 == price && known.value() == value);
+                prop_assert_eq!(market.first(coin, value, price), first.map(|(_, key, _)| name(key)));
+            }
+            let value = offers.iter().map(|(_, _, known)| u128::from(known.value())).sum::<u128>();
+            prop_assert_eq!(market.value(coin), value);
+        }
+        let mut orders = Vec::new();
+        market.orders(|an, sequence, address| orders.push((*an.bytes(), sequence, *address)));
+        orders.sort_by_key(|&(an, sequence, _)| (sequence, an));
+        let expected = model.iter().filter_map(|(key, known)| Some((*name(key).bytes(), known.order?)));
+        let mut expected: Vec<_> = expected.map(|(an, at)| (an, at, address(at as u8))).collect();
+        expected.sort_by_key(|&(an, sequence, _)| (sequence, an));
+        prop_assert_eq!(orders, expected);
+        let exist = model.values().filter(|known| !known.coins.is_empty() || known.order.is_some());
+        prop_assert_eq!(market.len(), exist.count());
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_map_of_offers(
+            steps in prop::collection::vec((0u8..12, 0u8..4, 0u32..3, 0u32..10, 0u64..200), 0..120),
+        ) {
+            let mut market = market(Identifier::Hashed);
+            let mut model: BTreeMap<(u8, u32), Known> = BTreeMap::new();
+            let mut changes = 0;
+            for (what, number, price, coin, sequence) in steps {
+                let an = |number: u8, price| an(number, TradeCoin::ALL[usize::from(number) % 2], price);
+                let coin = one(coin);
+                // No two ANs have an order of the same sequence.
+                let sequence = sequence * 12 + u64::from(number) * 3 + u64::from(price);
+                match what {
+                    0 => {
+                        market.drop_orders_without_coins();
+                        let empty = model.values_mut().filter(|known| known.coins.is_empty());
+                        changes += empty.filter_map(|known| known.order.take()).count() as u64;
+                    }
+                    1..4 => {
+                        market.set_order(&an(number, price), sequence, address(sequence as u8));
+                        let known = model.entry((number, price)).or_default();
+                        changes += u64::from(known.order.is_none_or(|order| order < sequence));
+                        known.order = known.order.max(Some(sequence));
+                    }
+                    _ => match model.iter_mut().find(|(_, known)| known.coins.contains(&coin)) {
+                        Some((&(number, price), known)) => {
+                            market.leave(&an(number, price), coin);
+                            known.coins.retain(|&other| other != coin);
+                            if known.coins.is_empty() {
+                                changes += u64::from(known.order.take().is_some());
+                            }
+                        }
+                        None => {
+                            market.enter(&an(number, price), coin);
+                            model.entry((number, price)).or_default().coins.push(coin);
+                        }
+                    },
+                }
+                check(&market, &model)?;
+                prop_assert_eq!(market.orders_changed(), changes);
+            }
+        }
+    }
+}

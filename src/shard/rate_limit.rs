@@ -138,11 +138,106 @@ impl RateLimit {
     fn evict(&mut self, now_us: u64) {
         let number = self.least_recent;
         let Address { bytes, next, .. } = self.addresses[number];
-        let last = number as usize * self.limit as usize + ((next + self.limit - 1) % self.limit) as usize;
+        let limit = self.limit as usize;
+        let last = number as usize * limit + (next as usize + limit - 1) % limit;
         self.evictions += u64::from(now_us < self.times[last].saturating_add(self.window_us));
         let found = self.by_address.find_entry(self.hash.bytes(&bytes), |&other| other == number);
         found.unwrap_or_else(|_| panic!("an address is found by its bytes")).remove();
         self.addresses.unlink(&mut self.least_recent, number);
         self.addresses.remove(number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::super::keyed_hash::tests::Seeded;
+    use super::*;
+
+    fn rates(limit: u32, window_us: u64, addresses_max: usize) -> RateLimit {
+        RateLimit::new(KeyedHash::new(&mut Seeded(1)), limit, window_us, addresses_max)
+    }
+
+    fn address(number: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, number])
+    }
+
+    #[test]
+    fn the_window_rolls_from_each_request() {
+        let mut rates = rates(2, 100, 8);
+        let answers = [0, 40, 99, 100, 139, 140, 199, 200].map(|now| rates.allow(address(1), now));
+        assert_eq!(answers, [true, true, false, true, false, true, false, true]);
+        assert_eq!(rates.violations(), 3);
+    }
+
+    #[test]
+    fn asking_on_does_not_lengthen_the_wait() {
+        let mut rates = rates(1, 1000, 8);
+        assert!(rates.allow(address(1), 0));
+        assert!((1..1000).all(|now| !rates.allow(address(1), now)));
+        assert!(rates.allow(address(1), 1000));
+    }
+
+    #[test]
+    fn an_address_is_the_full_address_on_either_socket() {
+        let mut rates = rates(1, 1000, 8);
+        assert!(rates.allow("2001:db8::1".parse().unwrap(), 0));
+        assert!(rates.allow("2001:db8::2".parse().unwrap(), 0));
+        assert!(!rates.allow("2001:db8::1".parse().unwrap(), 0));
+        assert!(rates.allow(address(1), 0));
+        assert!(!rates.allow("::ffff:192.0.2.1".parse().unwrap(), 0));
+    }
+
+    #[test]
+    fn limit_0_is_no_limit() {
+        let mut rates = rates(0, 1000, 0);
+        assert!((0..1000).all(|_| rates.allow(address(1), 5)));
+        assert!(rates.is_empty());
+    }
+
+    #[test]
+    fn the_least_recently_allowed_makes_room() {
+        let mut rates = rates(1, 1000, 2);
+        assert!(rates.allow(address(1), 0) && rates.allow(address(2), 1));
+        assert!(rates.allow(address(3), 1000));
+        assert_eq!((rates.len(), rates.evictions()), (2, 0), "the window of the first was over");
+        assert!(rates.allow(address(4), 1000));
+        assert_eq!((rates.len(), rates.evictions()), (2, 1), "the window of the second was not");
+        assert!(!rates.allow(address(3), 1001) && !rates.allow(address(4), 1001));
+    }
+
+    #[test]
+    fn refusals_do_not_keep_an_address_from_making_room() {
+        let mut rates = rates(1, 1000, 2);
+        assert!(rates.allow(address(1), 0) && rates.allow(address(2), 1));
+        assert!(!rates.allow(address(1), 2));
+        assert!(rates.allow(address(3), 3));
+        assert!(!rates.allow(address(2), 4), "the second is still known");
+    }
+
+    proptest! {
+        #[test]
+        fn no_more_than_the_limit_in_any_window(
+            limit in 1u32..6,
+            window in 1u64..60,
+            requests in prop::collection::vec((0u8..6, 0u64..20), 1..300),
+        ) {
+            let mut rates = rates(limit, window, 6);
+            let mut allowed: BTreeMap<u8, Vec<u64>> = BTreeMap::new();
+            let (mut now, mut violations) = (0, 0);
+            for (who, later) in requests {
+                now += later;
+                let times = allowed.entry(who).or_default();
+                let in_window = times.iter().filter(|&&time| now < time + window).count();
+                let expected = in_window < limit as usize;
+                prop_assert_eq!(rates.allow(address(who), now), expected);
+                if expected { times.push(now) } else { violations += 1 }
+            }
+            prop_assert_eq!(rates.violations(), violations);
+            prop_assert_eq!(rates.evictions(), 0);
+        }
     }
 }

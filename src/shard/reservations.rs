@@ -93,3 +93,90 @@ impl Reservations {
         self.slots.slot(word.page()) * WORDS_PER_PAGE as usize + word.in_page()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn word(number: u32) -> WordNumber {
+        WordNumber::new(number).unwrap()
+    }
+
+    #[test]
+    fn a_reservation_is_its_sessions_until_it_expires() {
+        let mut reservations = Reservations::new(ShardId(0), 1, 100);
+        assert!(reservations.reserve(word(5), 7, 1000));
+        assert!(reservations.holds(word(5).coin(63), 7, 1099));
+        assert!(!reservations.holds(word(5).coin(63), 8, 1099));
+        assert!(!reservations.holds(word(6).coin(0), 7, 1099));
+        assert!(!reservations.reserve(word(5), 8, 1099));
+        assert!(reservations.reserve(word(5), 7, 1099), "its session renews it");
+        assert!(reservations.holds(word(5).coin(0), 7, 1198));
+        assert!(!reservations.holds(word(5).coin(0), 7, 1199));
+        assert!(reservations.reserve(word(5), 8, 1199), "expired, it is anyone's");
+        assert!(!reservations.holds(word(5).coin(0), 7, 1199));
+    }
+
+    #[test]
+    fn only_its_session_gives_a_word_back() {
+        let mut reservations = Reservations::new(ShardId(1), 3, 100);
+        let word = word(16);
+        assert!(reservations.reserve(word, 7, 0));
+        reservations.release(word, 8);
+        assert!(reservations.holds(word.coin(0), 7, 1));
+        reservations.release(word, 7);
+        assert!(!reservations.holds(word.coin(0), 7, 1));
+        assert!(reservations.available(word, 8, 1));
+        assert_eq!(reservations.held(1), 0);
+    }
+
+    #[test]
+    fn session_0_holds_nothing() {
+        let reservations = Reservations::new(ShardId(0), 1, 100);
+        assert!(!reservations.holds(word(0).coin(0), 0, 0));
+    }
+
+    #[test]
+    #[should_panic(expected = "session != 0")]
+    fn session_0_cannot_reserve() {
+        let reserved = Reservations::new(ShardId(0), 1, 100).reserve(word(0), 0, 0);
+        assert!(!reserved);
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_map_of_words(
+            steps in prop::collection::vec((0u32..3, 0u32..6, 1u32..4, 0u64..30), 1..200),
+        ) {
+            let (shards, duration) = (3, 50);
+            let mut reservations = Reservations::new(ShardId(2), shards, duration);
+            let mut model: BTreeMap<u32, (u32, u64)> = BTreeMap::new();
+            let mut now = 0;
+            for (what, which, session, later) in steps {
+                now += later;
+                // Two words of each of three pages of the shard.
+                let number = (which / 2 * 3 + 2) * 16 + which % 2 * 15;
+                let holder = model.get(&number).copied().filter(|&(_, until)| now < until);
+                let others = holder.is_some_and(|(holder, _)| holder != session);
+                let own = holder.is_some_and(|(holder, _)| holder == session);
+                prop_assert_eq!(reservations.available(word(number), session, now), !others);
+                prop_assert_eq!(reservations.holds(word(number).coin(which), session, now), own);
+                match what {
+                    0 => reservations.release(word(number), session),
+                    _ => prop_assert_eq!(reservations.reserve(word(number), session, now), !others),
+                }
+                match what {
+                    0 if own => drop(model.remove(&number)),
+                    1.. if !others => drop(model.insert(number, (session, now + duration))),
+                    _ => {}
+                }
+                let held = model.values().filter(|&&(_, until)| now < until).count();
+                prop_assert_eq!(reservations.held(now), held);
+            }
+        }
+    }
+}

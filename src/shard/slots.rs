@@ -167,3 +167,68 @@ macro_rules! slot_with_links {
     };
 }
 pub(super) use slot_with_links;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Copy, Default)]
+    struct Thing {
+        name: u32,
+        links: Links,
+    }
+
+    slot_with_links!(Thing);
+
+    #[test]
+    fn a_vacant_place_is_taken_before_the_array_grows() {
+        let mut things = Slots::new();
+        let numbers: Vec<_> = (1..=100).map(|name| things.insert(Thing { name, ..Thing::default() })).collect();
+        let bytes = things.memory_bytes();
+        assert_eq!(things.remove(numbers[40]).name, 41);
+        assert_eq!(things.remove(numbers[60]).name, 61);
+        assert_eq!(things[numbers[60]].name, 0, "it is overwritten");
+        assert_eq!(things.len(), 98);
+        let again = [7, 8].map(|name| things.insert(Thing { name, ..Thing::default() }));
+        assert_eq!(again, [numbers[60], numbers[40]]);
+        assert_eq!(things.memory_bytes(), bytes);
+        assert_eq!(things.numbers(), 0..100);
+    }
+
+    #[test]
+    fn no_more_than_an_eighth_of_a_large_array_is_reserved() {
+        let mut things = Slots::new();
+        for name in 0..10_000 {
+            things.insert(Thing { name, ..Thing::default() });
+        }
+        assert!(things.memory_bytes() <= 10_000 * size_of::<Thing>() * 9 / 8);
+    }
+
+    proptest! {
+        #[test]
+        fn rings_are_lists(steps in prop::collection::vec((0usize..3, 0usize..20), 0..200)) {
+            let mut things = Slots::<Thing>::new();
+            let mut rings = [(NONE, Vec::new()), (NONE, Vec::new()), (NONE, Vec::new())];
+            for (name, (ring, at)) in steps.into_iter().enumerate() {
+                let (first, model) = &mut rings[ring];
+                if at < model.len() {
+                    let (number, name) = model.remove(at);
+                    things.unlink(first, number);
+                    prop_assert_eq!(things.remove(number).name, name);
+                } else {
+                    let name = name as u32;
+                    let number = things.insert(Thing { name, ..Thing::default() });
+                    things.append(first, number);
+                    model.push((number, name));
+                }
+                for (first, model) in &rings {
+                    let ring: Vec<_> = things.ring(*first).map(|number| (number, things[number].name)).collect();
+                    prop_assert_eq!(&ring, model);
+                }
+                prop_assert_eq!(things.len(), rings.iter().map(|(_, model)| model.len()).sum::<usize>());
+            }
+        }
+    }
+}
