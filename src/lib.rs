@@ -3,3 +3,4 @@
 pub mod coin;
 pub mod shard;
 pub mod store;
+pub mod wire;
