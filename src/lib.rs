@@ -5,3 +5,4 @@ pub mod entropy;
 pub mod settings;
 pub mod shard;
 pub mod store;
+pub mod wire;
