@@ -60,7 +60,6 @@ pub(super) fn claim_sum(
     Ok(Next::Lock)
 }
 
-
 /// Each coin on its own: 241, 242, or 243 with a bit an item.
 pub(super) fn decide_items(context: &Context<'_>, draft: &mut Draft) -> Verdict {
     draft.commit_items(context.month);

@@ -73,9 +73,8 @@ pub(super) fn join(
     draft: &mut Draft,
 ) -> Result<Next, Status> {
     begin(session, draft)?;
-    let den = Denomination::new(target.den)
-        .and_then(Denomination::smaller)
-        .ok_or(Status::SerialNumberOrDenomination)?;
+    let den =
+        Denomination::new(target.den).and_then(Denomination::smaller).ok_or(Status::SerialNumberOrDenomination)?;
     draft.claim(target, Must::Target, Change::Own(proposed))?;
     for (coin, an) in sources.iter() {
         let destroyed = context.destroyed_an();

@@ -4,7 +4,7 @@
 //! lock, the verdict marks what is written. Its memory is used again by the next request.
 
 use crate::coin::{CoinId, CoinRecord, Months, Place, Secret};
-use crate::wire::header::RawCoin;
+use crate::wire::items::RawCoin;
 use crate::wire::status::Status;
 
 /// What must hold for a coin, checked by its owner under lock.
@@ -219,7 +219,10 @@ impl Draft {
     /// Marks the coins of the groups that passed.
     pub fn commit_groups(&mut self, month: Months) {
         let groups = &self.groups;
-        self.claims.iter_mut().filter(|claim| groups[claim.group as usize].passed).for_each(|claim| claim.commit(month));
+        self.claims
+            .iter_mut()
+            .filter(|claim| groups[claim.group as usize].passed)
+            .for_each(|claim| claim.commit(month));
     }
 
     /// Marks the coins that hold, each on its own.

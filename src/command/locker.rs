@@ -5,7 +5,8 @@
 
 use crate::coin::Secret;
 use crate::wire::items::{Coins, RawCoin, SecretCoins, append};
-use crate::wire::request::locker::{Lockers, is_locker_key};
+use crate::wire::request::is_locker_key;
+use crate::wire::request::locker::Lockers;
 use crate::wire::status::Status;
 
 use super::auth::claim_sum;

@@ -121,7 +121,7 @@ pub fn found(
         Request::CountCoins => Ok(auth::counted(findings, draft)),
         Request::Peek { .. } => locker::peeked(findings, draft),
         Request::PutForSale { coins, sum, an, .. } => trade::put_for_sale(coins, *sum, *an, findings, draft),
-        Request::ListForSale { coin_type, max } => Ok(trade::listed(*coin_type, *max, findings, context, draft)),
+        Request::ListForSale { coin_type, max } => Ok(trade::listed(*coin_type, *max, findings, draft)),
         Request::Buy { key, .. } => trade::offer_found(*key, findings, draft),
         Request::RemoveTradeLocker { an, key } => trade::remove(*an, *key, findings, context, draft),
         Request::PeekTradeLocker { .. } => locker::peeked(findings, draft),
@@ -136,7 +136,9 @@ pub fn found(
 pub fn decide(request: &Request<'_>, context: &mut Context<'_>, draft: &mut Draft) -> Verdict {
     match request {
         Request::Detect { .. } | Request::Pown { .. } | Request::Remove { .. } => auth::decide_items(context, draft),
-        Request::DetectSum { .. } | Request::Store { .. } | Request::PutForSale { .. } => auth::decide_sum(context, draft),
+        Request::DetectSum { .. } | Request::Store { .. } | Request::PutForSale { .. } => {
+            auth::decide_sum(context, draft)
+        }
         Request::PownSum { .. } => auth::decide_pown_sum(context, draft),
         Request::StoreMultiple { lockers } => locker::decide_multiple(lockers.len(), context, draft),
         Request::Buy { .. } => trade::decide_buy(context, draft),

@@ -45,9 +45,7 @@ pub enum Question {
 pub struct ListedOffer {
     /// Its place in the queue: who came first, has the lower one.
     pub sequence: u64,
-    /// Its AN.
-    pub an: Secret,
-    /// Its public identifier.
+    /// What names it for everybody.
     pub identifier: [u8; 16],
     /// What is in it, in units of 10^-8.
     pub value: u64,

@@ -5,9 +5,9 @@
 //! offer is still what the market said it was; if one has moved, all have.
 
 use crate::coin::{Secret, TradeCoin};
-use crate::settings::{Identifier, Settlement};
-use crate::wire::items::Coins;
-use crate::wire::request::locker::OfferEntry;
+use crate::settings::Settlement;
+use crate::wire::items::{Coins, append};
+use crate::wire::request::locker::Offer;
 use crate::wire::status::Status;
 
 use super::auth::claim_sum;
@@ -28,20 +28,14 @@ pub(super) fn put_for_sale(
 }
 
 /// 8.86 list: the offers, first come first.
-pub(super) fn listed(
-    coin_type: TradeCoin,
-    max: u8,
-    findings: &Findings,
-    context: &Context<'_>,
-    draft: &mut Draft,
-) -> Next {
-    for offer in findings.offers.iter().take(max as usize) {
-        let identifier = match context.settings.identifier {
-            Identifier::Hashed => offer.identifier,
-            Identifier::An => *offer.an.bytes(),
-        };
-        OfferEntry { identifier, coin_type, value: offer.value, price: offer.price }.append(&mut draft.answer);
-    }
+pub(super) fn listed(coin_type: TradeCoin, max: u8, findings: &Findings, draft: &mut Draft) -> Next {
+    let offers = findings.offers.iter().take(max as usize).map(|offer| Offer {
+        identifier: offer.identifier,
+        coin_type: coin_type as u8,
+        value: offer.value,
+        price: offer.price,
+    });
+    append(&mut draft.answer, offers);
     Next::Answer(Status::AllPass)
 }
 

@@ -198,7 +198,8 @@ impl Shard {
             }
         }
         self.write_pages(effects);
-        if self.checkpoint.stage == Stage::Pages && self.checkpoint.pages.is_empty() && self.checkpoint.batch.is_empty() {
+        if self.checkpoint.stage == Stage::Pages && self.checkpoint.pages.is_empty() && self.checkpoint.batch.is_empty()
+        {
             self.checkpoint.stage = Stage::Orders;
             self.write_orders(effects);
         }

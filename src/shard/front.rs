@@ -1,15 +1,16 @@
 //! From a frame to a plan, and from a status to a reply: header, key, seal, and back.
 
 use crate::coin::Secret;
-use crate::wire::header::{self, KeyName, RawCoin, RequestHeader};
+use crate::wire::header::{self, KeyName, RequestHeader};
+use crate::wire::items::RawCoin;
 use crate::wire::reply::{self, ReplyHead};
-use crate::wire::seal::{self, Key};
+use crate::wire::seal::{self, Key, Opened};
 use crate::wire::status::Status;
 
-use super::interface::{Now, Origin, Reply, ShardId};
+use super::interface::{Now, Origin, Reply};
 use super::message::{Ask, Visit};
 use super::partition::{self, page_owner};
-use super::task::{Stage, Stop, Task};
+use super::task::{Stage, Task};
 use super::transaction::{Flow, read_only};
 use super::{Effects, Shard};
 
@@ -24,12 +25,11 @@ impl Shard {
         let header = match header::parse(frame, &self.identity) {
             Ok(header) => header,
             Err(error) => {
-                let head = ReplyHead::from_error(&self.identity, &error);
+                let head = ReplyHead::for_error(&self.identity, &error);
                 return reply_plainly(origin, &head, error.status, true, effects);
             }
         };
-        let body = frame.get(header.length()..header.length() + header.body_length);
-        let framed = body.ok_or(Status::PacketLength).and_then(|body| seal::check_frame(&header, body).map(|()| body));
+        let framed = header.body(frame).and_then(|body| seal::check_frame(&header, body).map(|()| body));
         let refusal = match framed {
             Err(status) => Some(status),
             Ok(_) if !self.has_room() => Some(Status::Memory),
@@ -39,7 +39,7 @@ impl Shard {
             }
         };
         if let Some(status) = refusal {
-            let head = ReplyHead::new(&header, [0; 16]);
+            let head = ReplyHead::new(&header, Opened::default());
             reply_plainly(origin, &head, status, false, effects);
         }
     }
@@ -110,7 +110,12 @@ impl Shard {
     ) -> Flow {
         let an = match visit.ask {
             Ask::LockerKey { .. } => visit.findings.an,
-            _ => visit.claims.first().map(|claim| claim.record).filter(|record| !record.is_free()).map(|record| record.an),
+            _ => visit
+                .claims
+                .first()
+                .map(|claim| claim.record)
+                .filter(|record| !record.is_free())
+                .map(|record| record.an),
         };
         self.recycle(visit);
         let Some(an) = an else { return self.refuse(task, no_key(&task.header), now, effects) };
@@ -121,7 +126,9 @@ impl Shard {
                 task.reached = 0;
                 return self.look_up_key(slot, task, 1, now, effects);
             }
-            KeyName::TwoCoins256(..) => Key::of_two_coins(&std::mem::replace(&mut task.first_an, Secret::default()), &an),
+            KeyName::TwoCoins256(..) => {
+                Key::of_two_coins(&std::mem::replace(&mut task.first_an, Secret::default()), &an)
+            }
             KeyName::Coin256(_) => Key::of_coin(&an),
             _ => Key::Aes128(an),
         };
@@ -138,7 +145,7 @@ impl Shard {
         match seal::open(&task.header, &task.key, body, &mut task.payload) {
             Err(status) => self.refuse(task, status, now, effects),
             Ok(opened) => {
-                task.signature = opened.signature;
+                task.opened = opened;
                 self.plan(slot, task, now, effects)
             }
         }
@@ -147,18 +154,18 @@ impl Shard {
     /// Answers a task with the draft's answer, and gives back what it holds.
     pub(super) fn reply(&mut self, task: &mut Task, status: Status, now: Now, effects: &mut Effects<'_>) -> Flow {
         let longest = if task.origin.datagram { DATAGRAM_BYTES_MAX } else { ANSWER_BYTES_MAX };
-        let head = ReplyHead::new(&task.header, task.signature);
+        let head = ReplyHead::new(&task.header, task.opened);
         let (status, payload) = match &task.draft.answer {
-            answer if head.bytes(answer.len()) > longest => (Status::TooManyCoins, &[][..]),
+            answer if head.reply_bytes(answer.len()) > longest => (Status::TooManyCoins, &[][..]),
             answer => (status, &answer[..]),
         };
         let mut random = [0; 24];
-        if task.header.key.is_modern() {
+        if task.header.encryption().is_modern() {
             effects.entropy.fill(&mut random);
         }
         let micros = u32::try_from(now.monotonic_us - task.started_us).unwrap_or(u32::MAX);
         let start = effects.out.bytes.len();
-        reply::write(&mut effects.out.bytes, &head, &task.key, status, micros, payload, &random);
+        reply::write(&mut effects.out.bytes, &head, &task.key, status, micros, payload, random);
         let end = effects.out.bytes.len();
         effects.out.replies.push(Reply { token: task.origin.token, start, end, close: false });
         self.counters.count(task.header.command, status);
@@ -178,12 +185,12 @@ fn reply_plainly(origin: Origin, head: &ReplyHead, status: Status, close: bool, 
     let mut random = [0; 24];
     effects.entropy.fill(&mut random);
     let start = effects.out.bytes.len();
-    reply::write(&mut effects.out.bytes, head, &Key::None, status, 0, &[], &random);
+    reply::write(&mut effects.out.bytes, head, &Key::None, status, 0, &[], random);
     let end = effects.out.bytes.len();
     effects.out.replies.push(Reply { token: origin.token, start, end, close });
 }
 
 /// What is answered where the key's coin or locker is not to be found.
 fn no_key(header: &RequestHeader) -> Status {
-    if header.key.is_modern() { Status::EncryptionCoinNotFound } else { Status::Encryption }
+    if header.encryption().is_modern() { Status::EncryptionCoinNotFound } else { Status::Encryption }
 }

@@ -87,7 +87,9 @@ impl Locks {
     /// # Panics
     /// When it is not held: then a transaction went wrong.
     pub fn release(&mut self, resource: Resource, mut granted: impl FnMut(VisitSlot)) {
-        let Entry::Occupied(mut entry) = self.locks.entry(resource) else { panic!("{resource:?} released but not held") };
+        let Entry::Occupied(mut entry) = self.locks.entry(resource) else {
+            panic!("{resource:?} released but not held")
+        };
         let lock = entry.get_mut();
         lock.holders -= 1;
         if lock.holders > 0 {

@@ -22,8 +22,8 @@ use crate::coin::{CoinId, PayoutAddress, Place, Secret, TradeCoin};
 use super::coin_lists::{CoinList, CoinLists};
 use super::keyed_hash::KeyedHash;
 use super::ordered::Ordered;
-use crate::settings::Identifier;
 use super::slots::{Links, Slots, slot_with_links};
+use crate::settings::Identifier;
 
 /// What names a trade locker where everybody can read it (PROTOCOL.md, "Locker identifier").
 ///

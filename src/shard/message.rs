@@ -63,7 +63,7 @@ pub enum Ask {
         /// The session.
         session: u32,
         /// The start of the search.
-        start: super::partition::WordNumber,
+        start: super::free_map::WordNumber,
         /// Which pages of this shard are searched.
         pages: super::free_map::SearchPages,
         /// How many coins are wanted.

@@ -37,7 +37,7 @@ use slab::Slab;
 
 use crate::entropy::Entropy;
 use crate::settings::Settings;
-use crate::store::wal::{Log, Ticket};
+use crate::store::wal::{Change, Log, Ticket};
 use crate::wire::header::NodeIdentity;
 use crate::wire::request::{COMMANDS, Command};
 use crate::wire::status::Status;
@@ -94,6 +94,8 @@ pub struct Shard {
 
     // On disk.
     log: Log,
+    /// The changes of the record being made.
+    written: Vec<Change>,
     checkpoint: Checkpoint,
     /// The disk failed: nothing is written any more.
     failed: bool,
@@ -214,7 +216,12 @@ impl Shard {
         }
         while let Some(write) = self.log.next_write() {
             let file = ShardFile::Log(write.segment);
-            effects.out.disk.push(DiskOp::Write { file, offset: write.offset, bytes: write.bytes, length: write.length });
+            effects.out.disk.push(DiskOp::Write {
+                file,
+                offset: write.offset,
+                bytes: write.bytes,
+                length: write.length,
+            });
         }
     }
 

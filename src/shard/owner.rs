@@ -2,17 +2,19 @@
 //!
 //! A visit waits here for locks and for pages, never for anything else, and while it waits others go on.
 
-use crate::coin::{CoinRecord, Place};
+use crate::coin::Place;
+use crate::command::question::ListedOffer;
 use crate::command::{Must, Question};
+use crate::wire::header::KeyName;
 use crate::wire::seal;
 use crate::wire::status::Status;
 
-use super::free_map::SearchPages;
+use super::free_map::{FoundWord, SearchPages, WordNumber};
 use super::interface::Now;
-use super::locks::{Mode, VisitSlot};
+use super::locks::VisitSlot;
+use super::market;
 use super::message::{Ask, Message, Progress, Visit};
 use super::pages::Wanted;
-use super::partition::WordNumber;
 use super::views::derive;
 use super::{Effects, Shard};
 
@@ -27,10 +29,9 @@ impl Shard {
         self.clock = self.clock.max(visit.clock);
         visit.progress = Progress::default();
         let slot = self.visits.insert(None) as VisitSlot;
-        for (resource, mode) in visit.resources() {
-            visit.progress.blocked += u32::from(!self.locks.acquire(resource, mode, slot));
-        }
-        let blocked = visit.progress.blocked > 0;
+        let waits = visit.resources().filter(|&(resource, mode)| !self.locks.acquire(resource, mode, slot)).count();
+        visit.progress.blocked = waits as u32;
+        let blocked = waits > 0;
         self.visits[slot as usize] = Some(visit);
         if blocked && self.failed {
             self.give_up(slot); // whoever holds the lock may hold it for ever
@@ -189,7 +190,9 @@ impl Shard {
                 return self.find_words(session, start, pages, wanted, &mut visit.words, now);
             }
             Ask::LockerKey { header, challenge } => {
-                let prefix = header.locker_prefix().expect("a header of encryption type 2");
+                let KeyName::LockerPrefix(prefix) = header.key else {
+                    unreachable!("asked for encryption type 2 alone")
+                };
                 self.lockers.by_prefix(prefix, LOCKERS_TRIED, |key| {
                     if findings.an.is_none() && seal::locker_key_fits(&header, key, &challenge) {
                         findings.an = Some(*key);
@@ -206,7 +209,11 @@ impl Shard {
         };
         match question {
             Question::Rate(peer) => findings.allowed = self.rate_limit.allow(peer, now.monotonic_us),
-            Question::Locker(key) => findings.coins.extend(self.lockers.coins(&key).into_iter().flatten()),
+            Question::Locker(key) => {
+                if let Some(coins) = self.lockers.coins(&key) {
+                    findings.coins.extend(coins);
+                }
+            }
             Question::Offer(name) => {
                 findings.an = self.market.find(&name);
                 self.find_offer_coins(visit);
@@ -216,7 +223,10 @@ impl Shard {
                 self.find_offer_coins(visit);
             }
             Question::Offers { coin_type, max } => {
-                self.market.list(coin_type, max as usize, |offer| findings.offers.push(offer));
+                self.market.list(coin_type, max as usize, |sequence, offer| {
+                    let market::ListedOffer { identifier, value, price, .. } = offer;
+                    findings.offers.push(ListedOffer { sequence, identifier, value, price });
+                });
             }
             Question::Circulation => {
                 for den in crate::coin::Denomination::all() {
@@ -229,7 +239,9 @@ impl Shard {
 
     fn find_offer_coins(&self, visit: &mut Visit) {
         if let Some(an) = &visit.findings.an {
-            visit.findings.coins.extend(self.market.coins(an));
+            if let Some(coins) = self.market.coins(an) {
+                visit.findings.coins.extend(coins);
+            }
         }
     }
 
@@ -240,14 +252,17 @@ impl Shard {
         start: WordNumber,
         pages: SearchPages,
         wanted: usize,
-        words: &mut Vec<super::free_map::FoundWord>,
+        words: &mut Vec<FoundWord>,
         now: Now,
     ) {
         let reservations = &self.reservations;
         let usable = |word| reservations.available(word, session, now.monotonic_us);
-        self.free_map.search(start.denomination(), start, pages, wanted, usable, words);
+        self.free_map.search(start, pages, wanted, usable, words);
         for found in words {
-            self.reservations.reserve(found.word, session, now.monotonic_us);
+            assert!(
+                self.reservations.reserve(found.word, session, now.monotonic_us),
+                "the search took only usable words"
+            );
         }
     }
 
@@ -294,15 +309,12 @@ impl Shard {
     /// A visit that waits for a lock waits no longer: it gives back what it holds and fails.
     fn give_up(&mut self, slot: VisitSlot) {
         let mut visit = self.visits[slot as usize].take().expect("a visit that waits");
+        // Where it stands in a queue it holds nothing; the rest is given back with the answer.
+        let held = visit.resources().filter(|&(resource, _)| !self.locks.withdraw(resource, slot)).collect();
+        visit.locks = held;
+        visit.coin_mode = None;
         visit.progress.blocked = 0;
         visit.failed = Some(Status::Filesystem);
-        // Where it stands in a queue it holds nothing; the rest is given back.
-        let coin_mode = visit.coin_mode.take();
-        let held: Vec<_> = visit.claims.iter().filter_map(|claim| coin_mode.map(|mode| (super::locks::Resource::Coin(claim.coin), mode)))
-            .chain(visit.locks.drain(..))
-            .filter(|(resource, _)| !self.locks.withdraw(*resource, slot))
-            .collect::<Vec<(super::locks::Resource, Mode)>>();
-        visit.locks = held;
         self.visits[slot as usize] = Some(visit);
         self.granted.push_back(slot);
     }
@@ -320,10 +332,5 @@ impl Shard {
                 self.give_up(slot);
             }
         }
-    }
-
-    /// The record of a coin read without a lock, from the one claim of a visit that asked for a key.
-    pub(super) fn key_of(visit: &Visit) -> Option<&CoinRecord> {
-        visit.claims.first().map(|claim| &claim.record).filter(|record| !record.is_free())
     }
 }

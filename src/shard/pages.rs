@@ -91,7 +91,14 @@ impl Pages {
             return Some(frame);
         }
         self.place[self.slots.slot(page)] = self.cached.len() as FrameSlot;
-        self.cached.push(Cached { page, frame: Some(frame), sequence: 0, unwritten: 0, referenced: false, waiting: Vec::new() });
+        self.cached.push(Cached {
+            page,
+            frame: Some(frame),
+            sequence: 0,
+            unwritten: 0,
+            referenced: false,
+            waiting: Vec::new(),
+        });
         None
     }
 
@@ -148,7 +155,14 @@ impl Pages {
         if self.cached.len() < self.frames_max {
             let page = PageNumber::new(0).expect("a page");
             let frame = self.spare.pop().unwrap_or_else(PageFrame::zeroed);
-            self.cached.push(Cached { page, frame: None, sequence: 0, unwritten: 0, referenced: true, waiting: Vec::new() });
+            self.cached.push(Cached {
+                page,
+                frame: None,
+                sequence: 0,
+                unwritten: 0,
+                referenced: true,
+                waiting: Vec::new(),
+            });
             return Some((self.cached.len() - 1, frame));
         }
         // Two rounds: the first takes the mark off every page, the second finds one without.

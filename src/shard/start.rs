@@ -134,6 +134,7 @@ impl ShardBuilder {
             spare_visits: Vec::new(),
             local: Default::default(),
             log: Log::new(recovered.log, recovered.geometry),
+            written: Vec::new(),
             // The image on disk may have orders that no coin came to: the first checkpoint writes it anew.
             checkpoint: Checkpoint::new(recovered.control, settings.cache_pages, u64::MAX),
             market,

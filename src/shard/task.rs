@@ -3,7 +3,7 @@
 use crate::coin::Secret;
 use crate::command::{Draft, Findings};
 use crate::wire::header::RequestHeader;
-use crate::wire::seal::Key;
+use crate::wire::seal::{Key, Opened};
 use crate::wire::status::Status;
 
 use super::interface::{Origin, ShardId};
@@ -44,8 +44,8 @@ pub(super) struct Task {
     pub key: Key,
     /// The first of two key coins' ANs, until the second is known.
     pub first_an: Secret,
-    /// What the reply's signature is.
-    pub signature: [u8; 16],
+    /// What the body proved.
+    pub opened: Opened,
     /// The sealed body, until the key is known.
     pub body: Vec<u8>,
     /// The payload in the clear.
@@ -78,7 +78,7 @@ impl Task {
             header,
             key: Key::None,
             first_an: Secret::default(),
-            signature: [0; 16],
+            opened: Opened::default(),
             body: Vec::new(),
             payload: Vec::new(),
             stage: Stage::Key(0),
@@ -101,7 +101,7 @@ impl Task {
         self.started_us = started_us;
         self.header = header;
         self.key = Key::None;
-        self.signature = [0; 16];
+        self.opened = Opened::default();
         for bytes in [&mut self.body, &mut self.payload] {
             bytes.fill(0); // what was sealed is not left lying about
             bytes.clear();

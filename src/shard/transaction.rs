@@ -11,14 +11,15 @@
 //! * The sequence is a logical clock above every clock of the owners, so that of two records of a coin the later has
 //!   the higher sequence, whichever logs they are in.
 
-use crate::coin::{CoinId, Place, Secret, TradeCoin};
+use crate::coin::{CoinId, PayoutAddress, Place, Secret, TradeCoin};
 use crate::command::{self, Change, Context, Must, Next, Question, Verdict};
+use crate::settings::Identifier;
 use crate::store::orders::Order;
 use crate::store::wal;
 use crate::wire::request::Request;
 use crate::wire::status::Status;
 
-use super::free_map::SearchPages;
+use super::free_map::{SearchPages, WordNumber};
 use super::interface::{Now, ShardId};
 use super::locks::{Mode, Resource};
 use super::market;
@@ -41,7 +42,8 @@ pub(super) enum Flow {
 impl Shard {
     /// Plans a task whose payload is open.
     pub(super) fn plan(&mut self, slot: u32, task: &mut Task, now: Now, effects: &mut Effects<'_>) -> Flow {
-        let next = self.with_request(task, now, effects, |request, _, context, draft| command::plan(request, context, draft));
+        let next =
+            self.with_request(task, now, effects, |request, _, context, draft| command::plan(request, context, draft));
         self.go_on(slot, task, next.and_then(|next| next), now, effects)
     }
 
@@ -56,7 +58,7 @@ impl Shard {
         let mut context = Context {
             settings: &self.settings,
             peer: task.origin.peer,
-            modern: task.header.key.is_modern(),
+            modern: task.header.encryption().is_modern(),
             month: now.month(),
             entropy: effects.entropy,
         };
@@ -133,7 +135,7 @@ impl Shard {
     }
 
     /// Adds a shard to the tour.
-    fn stop(&mut self, task: &mut Task, slot: u32, shard: ShardId) -> &mut Visit {
+    pub(super) fn stop<'t>(&mut self, task: &'t mut Task, slot: u32, shard: ShardId) -> &'t mut Visit {
         let mut visit = self.spare_visits.pop().unwrap_or_default();
         visit.task = slot;
         visit.coordinator = self.id;
@@ -141,7 +143,7 @@ impl Shard {
         task.stops.last_mut().and_then(|stop| stop.visit.as_mut()).expect("the visit just added")
     }
 
-    fn go_to_next_stop(&mut self, task: &mut Task, effects: &mut Effects<'_>) -> Flow {
+    pub(super) fn go_to_next_stop(&mut self, task: &mut Task, effects: &mut Effects<'_>) -> Flow {
         let stop = &mut task.stops[task.reached];
         let mut visit = stop.visit.take().expect("a visit that was not sent");
         visit.clock = self.clock;
@@ -161,7 +163,7 @@ impl Shard {
             Question::Rate(peer) => (Some(partition::rate_home(peer, shards)), [None, None]),
             Question::Locker(key) => (Some(partition::locker_home(&key, shards)), [Some(Resource::Locker(key)), None]),
             Question::Offer(name) => {
-                let hashed = market::identifier(&Secret::new(name));
+                let hashed = market::public_identifier(&Secret::new(name), Identifier::Hashed);
                 let names = [Some(Resource::Offer(name)), Some(Resource::Offer(hashed))];
                 (Some(partition::market_home(&name, shards)), names)
             }
@@ -198,7 +200,7 @@ impl Shard {
         den: crate::coin::Denomination,
         effects: &mut Effects<'_>,
     ) -> Flow {
-        let start = partition::search_start(session, den);
+        let start = WordNumber::search_start(session, den);
         let pages = if self.settings.shards == 1 { SearchPages::All } else { SearchPages::FirstPage };
         let visit = self.stop(task, slot, page_owner(start.page(), self.settings.shards));
         visit.ask = Ask::Words { session, start, pages, wanted: CHANGE_COINS_MAX };
@@ -243,7 +245,7 @@ impl Shard {
 
     // ---- coins
 
-    fn lock_coins(&mut self, slot: u32, task: &mut Task, now: Now, effects: &mut Effects<'_>) -> Flow {
+    pub(super) fn lock_coins(&mut self, slot: u32, task: &mut Task, now: Now, effects: &mut Effects<'_>) -> Flow {
         let writes = task.draft.writes();
         if self.failed && writes {
             return self.refuse(task, Status::Filesystem, now, effects);
@@ -286,7 +288,7 @@ impl Shard {
             .then_some((Resource::Circulation, Mode::Intent));
         let session = task.draft.session;
         let mode = if writes { Mode::Exclusive } else { Mode::Shared };
-        let mut prepare = |visit: &mut Visit| {
+        let prepare = |visit: &mut Visit| {
             visit.coin_mode = Some(mode);
             visit.session = session;
             visit.keep = true;
@@ -311,8 +313,8 @@ impl Shard {
 
     fn decide(&mut self, slot: u32, task: &mut Task, now: Now, effects: &mut Effects<'_>) -> Flow {
         swap_claims(task);
-        let verdict =
-            self.with_request(task, now, effects, |request, _, context, draft| command::decide(request, context, draft));
+        let verdict = self
+            .with_request(task, now, effects, |request, _, context, draft| command::decide(request, context, draft));
         self.collect_place_changes(task);
         let writes = task.draft.claims.iter().any(|claim| claim.write);
         swap_claims(task);
@@ -390,18 +392,19 @@ impl Shard {
         let order = order_of(task).map(|(an, address)| Order { an, address, sequence: self.clock });
         let claims = task.stops.iter().filter_map(|stop| stop.visit.as_ref()).flat_map(|visit| &visit.claims);
         let written = claims.filter(|claim| claim.write);
-        let head = wal::RecordHead {
-            sequence: self.clock,
-            unix_ms: now.unix_ms,
-            group: task.header.command.group,
-            code: task.header.command.code,
-        };
-        let ticket = self.log.append(
-            &head,
-            std::mem::take(&mut task.log_bytes),
-            written.map(|claim| wal::CoinChange { coin: claim.coin, from: claim.record.place().into(), record: claim.new }),
-            order.as_ref(),
-        );
+        self.written.clear();
+        self.written.extend(written.map(|claim| wal::Change {
+            coin: claim.coin,
+            from: claim.record.place().into(),
+            to: claim.new,
+        }));
+        // Room was set aside for all that was claimed; what did not hold is not written.
+        self.log.cancel(std::mem::take(&mut task.log_bytes));
+        assert!(self.log.reserve(wal::record_bytes(self.written.len(), usize::from(order.is_some()))));
+        let command = task.header.command;
+        let commit =
+            wal::Commit { sequence: self.clock, unix_ms: now.unix_ms, group: command.group, code: command.code };
+        let ticket = self.log.append(&commit, self.written.iter().copied(), order.as_ref());
         for visit in task.stops.iter_mut().filter_map(|stop| stop.visit.as_mut()) {
             visit.sequence = self.clock;
             if matches!(visit.ask, Ask::NewOffer(_)) {
@@ -514,7 +517,7 @@ fn take_words(task: &mut Task) {
 }
 
 /// The AN and payout address of the offer that a request puts for sale.
-fn order_of(task: &Task) -> Option<(Secret, crate::coin::PayoutAddress)> {
+fn order_of(task: &Task) -> Option<(Secret, PayoutAddress)> {
     match Request::decode(task.header.command, &task.payload) {
         Ok(Request::PutForSale { an, address, .. }) => Some((an, address)),
         _ => None,
@@ -542,7 +545,7 @@ fn lock_place(visit: &mut Visit, change: &PlaceChange) {
     match change.place {
         Place::TradeLocker(an) => {
             let coin_type = TradeCoin::new(an.bytes()[13]).expect("the place of a trade locker");
-            visit.locks.push((Resource::Offer(market::identifier(&an)), Mode::Exclusive));
+            visit.locks.push((Resource::Offer(market::public_identifier(&an, Identifier::Hashed)), Mode::Exclusive));
             let market = (Resource::Market(coin_type), Mode::Intent);
             if !visit.locks.contains(&market) {
                 visit.locks.push(market);

@@ -43,7 +43,8 @@ mod tests {
         key[12..].fill(0xFF);
         let mut other = key;
         other[0] = 2;
-        let (free, owned, locked, elsewhere) = (record([9; 16], 0), record([3; 16], 7), record(key, 7), record(other, 8));
+        let (free, owned, locked, elsewhere) =
+            (record([9; 16], 0), record([3; 16], 7), record(key, 7), record(other, 8));
         let change = |free, leaves, enters| ViewChange { free, leaves, enters };
         let (here, there) = (Some(Place::Locker(Secret::new(key))), Some(Place::Locker(Secret::new(other))));
         assert_eq!(derive(&free, &owned), change(Some(false), None, None));
