@@ -254,6 +254,14 @@ impl Storage for Memory {
         }
     }
 
+    fn data_from(&self, path: &str, offset: u64) -> Result<Option<u64>, StoreError> {
+        let mut disk = self.disk();
+        disk.alive("seek in", path)?;
+        let sector = SECTOR_BYTES as u64;
+        let next = disk.file("seek in", path)?.now.range(offset / sector..).next();
+        Ok(next.map(|(at, _)| (at * sector).max(offset)))
+    }
+
     fn write_at(&self, path: &str, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
         let mut disk = self.disk();
         disk.alive("write", path)?;
