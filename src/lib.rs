@@ -5,6 +5,7 @@
 //! * [`wire`]: bytes to typed requests and back; header, seal, request, reply, status.
 //! * [`command`]: the commands, pure: a request and what shards said of it become a plan.
 //! * [`shard`]: what one core owns, as a state machine without I/O: transactions, pages, views.
+//! * [`sim`]: the other driver of shards: a made-up disk, network and clock.
 //! * [`store`]: what is on disk: pages, log, double-write area, orders; recovery, import, mint.
 //!
 //! Arrows point down or stay in their line; `README.md` has the flow.
@@ -14,5 +15,6 @@ pub mod command;
 pub mod entropy;
 pub mod settings;
 pub mod shard;
+pub mod sim;
 pub mod store;
 pub mod wire;

@@ -246,7 +246,7 @@ impl Shard {
         if changed == self.checkpoint.orders_written {
             return self.say_flushed(effects);
         }
-        let image = self.checkpoint.control.next_orders();
+        let image = self.checkpoint.control.orders.next();
         let mut all = Vec::with_capacity(self.market.len());
         self.market.orders(|an, sequence, address| all.push(Order { an: *an, address: *address, sequence }));
         let bytes = orders::encode_image(image.generation, all.iter());
@@ -288,7 +288,7 @@ impl Shard {
             DiskOp::WritePages { pages, bytes } => self.pages_written(pages, bytes, effects),
             DiskOp::Write { file: ShardFile::Orders(_), .. } => {
                 let (image, written) = self.checkpoint.orders_writing.take().expect("an image was being written");
-                self.checkpoint.control.orders = Some(image);
+                self.checkpoint.control.orders = image;
                 self.checkpoint.orders_written = written;
                 self.say_flushed(effects);
             }

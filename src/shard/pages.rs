@@ -85,21 +85,20 @@ impl Pages {
         }
     }
 
-    /// Takes a page read at start, or gives it back where there is no room.
-    pub fn warm(&mut self, page: PageNumber, frame: PageFrame) -> Option<PageFrame> {
+    /// Takes a copy of a page read at start, as long as there is room.
+    pub fn warm(&mut self, page: PageNumber, frame: &PageFrame, sequence: u64) {
         if self.cached.len() == self.frames_max {
-            return Some(frame);
+            return;
         }
         self.place[self.slots.slot(page)] = self.cached.len() as FrameSlot;
         self.cached.push(Cached {
             page,
-            frame: Some(frame),
-            sequence: 0,
+            frame: Some(frame.clone()),
+            sequence,
             unwritten: 0,
             referenced: false,
             waiting: Vec::new(),
         });
-        None
     }
 
     /// A present page, to read.

@@ -6,10 +6,9 @@
 use crate::coin::{COINS_PER_PAGE, CoinRecord, PageNumber, Place};
 use crate::entropy::Entropy;
 use crate::settings::Settings;
-use crate::store::control::Control;
 use crate::store::layout::PageFrame;
-use crate::store::orders::Order;
-use crate::store::wal::{Geometry, Log, LogStart};
+use crate::store::recovery::Opened;
+use crate::store::wal::{Geometry, Log};
 use crate::wire::header::NodeIdentity;
 
 use super::checkpoint::Checkpoint;
@@ -38,18 +37,6 @@ pub struct ShardBuilder {
     changes: Vec<Vec<PlaceChange>>,
 }
 
-/// What recovery leaves for one shard.
-pub struct Recovered {
-    /// Where its log goes on.
-    pub log: LogStart,
-    /// The sizes of its log.
-    pub geometry: Geometry,
-    /// Its control block as it is on disk.
-    pub control: Control,
-    /// The highest sequence of all.
-    pub sequence: u64,
-}
-
 impl ShardBuilder {
     /// A shard of free coins.
     pub fn new(id: ShardId, settings: Settings) -> Self {
@@ -62,8 +49,8 @@ impl ShardBuilder {
         }
     }
 
-    /// Takes one of its pages that was ever used, whole as it is on disk. Gives back the frame if the cache is full.
-    pub fn page(&mut self, page: PageNumber, frame: PageFrame) -> Option<PageFrame> {
+    /// Takes one of its pages that was ever used, whole as it is on disk, with its sequence.
+    pub fn page(&mut self, page: PageNumber, frame: &PageFrame, sequence: u64) {
         let free = CoinRecord::default();
         for slot in 0..COINS_PER_PAGE as usize {
             let record = frame.record(slot);
@@ -80,7 +67,7 @@ impl ShardBuilder {
                 self.changes[home.index()].push(PlaceChange { coin, place, enters: true });
             }
         }
-        self.pages.warm(page, frame)
+        self.pages.warm(page, frame, sequence);
     }
 
     /// What its pages say of the lists of another shard (or its own).
@@ -88,15 +75,17 @@ impl ShardBuilder {
         std::mem::take(&mut self.changes[home.index()])
     }
 
-    /// The shard, with what all shards' pages say of its lists, and the orders of all.
+    /// The shard, with what all shards' pages say of its lists, and the orders of all. The log has the sizes with which
+    /// the directory was opened.
     pub fn build(
         self,
         changes: impl IntoIterator<Item = Vec<PlaceChange>>,
-        orders: &[Order],
-        recovered: Recovered,
+        opened: &Opened,
+        geometry: Geometry,
         entropy: &mut dyn Entropy,
     ) -> Shard {
         let settings = self.settings;
+        let own = opened.shards[self.id.index()].clone();
         let mut lockers = Lockers::new(KeyedHash::new(entropy));
         let mut market = Market::new(KeyedHash::new(entropy), settings.identifier, settings.offers_max);
         for change in changes.into_iter().flatten() {
@@ -106,7 +95,9 @@ impl ShardBuilder {
                 Place::Free | Place::Wallet => unreachable!("no list has free coins or a wallet's"),
             }
         }
-        for order in orders.iter().filter(|order| home(&Place::TradeLocker(order.an), settings.shards) == self.id) {
+        for order in
+            opened.orders.iter().filter(|order| home(&Place::TradeLocker(order.an), settings.shards) == self.id)
+        {
             market.set_order(&order.an, order.sequence, order.address);
         }
         market.drop_orders_without_coins();
@@ -116,7 +107,7 @@ impl ShardBuilder {
         Shard {
             id: self.id,
             identity: NodeIdentity { raida_id: settings.raida_id, coin_id: settings.coin_id },
-            clock: recovered.sequence,
+            clock: opened.sequence,
             pages: self.pages,
             free_map: self.free_map,
             lockers,
@@ -133,10 +124,10 @@ impl ShardBuilder {
             spare_tasks: Vec::new(),
             spare_visits: Vec::new(),
             local: Default::default(),
-            log: Log::new(recovered.log, recovered.geometry),
+            log: Log::new(own.log, geometry),
             written: Vec::new(),
             // The image on disk may have orders that no coin came to: the first checkpoint writes it anew.
-            checkpoint: Checkpoint::new(recovered.control, settings.cache_pages, u64::MAX),
+            checkpoint: Checkpoint::new(own.control, settings.cache_pages, u64::MAX),
             market,
             failed: false,
             stopping: false,
