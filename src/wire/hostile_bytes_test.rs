@@ -3,14 +3,14 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::coin::{Secret, TradeCoin};
+use crate::coin::{PayoutAddress, Secret, TradeCoin};
 
 use super::header::{self, Framing, KeyName, NodeIdentity};
 use super::items::{Coins, PownCoins, RawCoin, SecretCoins, bytes_of};
 use super::reply::{self, ReplyHead};
 use super::request::answer::Answer;
 use super::request::change::ChangeOperation;
-use super::request::locker::{Lockers, PayoutAddress, SaleTerms};
+use super::request::locker::{Lockers, SaleTerms};
 use super::request::{COMMANDS, Command, Request};
 use super::seal::{self, Key, RequestRandom, Sealed};
 use super::status::Status;
