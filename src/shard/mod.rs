@@ -7,6 +7,7 @@ pub mod keyed_hash;
 pub mod lockers;
 pub mod market;
 pub mod message;
+pub mod number_table;
 pub mod ordered;
 pub mod partition;
 pub mod rate_limit;
