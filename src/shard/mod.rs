@@ -19,6 +19,7 @@ pub mod lockers;
 pub mod locks;
 pub mod market;
 pub mod message;
+pub mod number_table;
 pub mod ordered;
 mod owner;
 pub mod pages;
