@@ -6,9 +6,10 @@
 mod exit;
 mod generate;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use exit::{ExitStatus, Failure};
 
@@ -30,7 +31,7 @@ enum Command {
 
 /// The program: reads the command line, runs the subcommand, says how it ended.
 pub fn main() -> ExitCode {
-    let line = match CommandLine::try_parse() {
+    let line = match parse(std::env::args_os()) {
         Ok(line) => line,
         Err(error) => {
             // Help and version go to standard output with status 0, mistakes to standard error with status 2.
@@ -64,6 +65,13 @@ fn table() -> clap::Command {
     ))
 }
 
+/// Reads a command line by the table.
+fn parse(words: impl Iterator<Item = OsString>) -> Result<CommandLine, clap::Error> {
+    let mut table = table();
+    let matches = table.try_get_matches_from_mut(words)?;
+    CommandLine::from_arg_matches(&matches).map_err(|error| error.format(&mut table))
+}
+
 /// Logs go to standard error; RUST_LOG chooses how much (error, warn, info, debug).
 fn start_log() {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
@@ -95,7 +103,7 @@ mod tests {
 
     #[test]
     fn help_lists_every_exit_status() {
-        let help = table().render_long_help().to_string();
+        let help = parse(["raida", "--help"].into_iter().map(OsString::from)).unwrap_err().to_string();
         for status in ExitStatus::ALL {
             assert!(help.contains(&format!("  {}  {}", status as u8, status.meaning())), "{status:?}");
         }
