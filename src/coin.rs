@@ -295,6 +295,43 @@ impl TradeCoin {
     }
 }
 
+/// A seller's address on another chain: 16..=120 bytes, as the client sent them. The node does not look inside.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct PayoutAddress {
+    length: u8,
+    bytes: [u8; Self::BYTES_MAX],
+}
+
+impl PayoutAddress {
+    /// The shortest.
+    pub const BYTES_MIN: usize = 16;
+    /// The longest.
+    pub const BYTES_MAX: usize = 120;
+    /// The field it stands in, on the wire and on disk.
+    pub const FIELD_BYTES: usize = 128;
+
+    /// The address of its bytes, `None` (status 198) unless they are 16 to 120.
+    pub fn new(address: &[u8]) -> Option<Self> {
+        if !(Self::BYTES_MIN..=Self::BYTES_MAX).contains(&address.len()) {
+            return None;
+        }
+        let mut bytes = [0; Self::BYTES_MAX];
+        bytes[..address.len()].copy_from_slice(address);
+        Some(Self { length: address.len() as u8, bytes })
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+}
+
+impl fmt::Debug for PayoutAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PayoutAddress({} bytes)", self.length)
+    }
+}
+
 /// Where a coin is. A pure function of its record: see [`CoinRecord::place`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Place {
@@ -395,6 +432,16 @@ impl CoinRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_payout_address_has_16_to_120_bytes() {
+        for (length, good) in [(0, false), (15, false), (16, true), (120, true), (121, false), (128, false)] {
+            let bytes = vec![0x61; length];
+            let address = PayoutAddress::new(&bytes);
+            assert_eq!(address.is_some(), good, "{length}");
+            assert!(address.is_none_or(|address| address.bytes() == bytes));
+        }
+    }
 
     #[test]
     fn a_coin_id_is_dense_and_round_trips() {

@@ -1,8 +1,18 @@
 //! What one core owns, as a state machine: [`Shard::step`] takes what happened and says what to do.
 
+pub mod coin_lists;
+pub mod free_map;
 pub mod interface;
+pub mod keyed_hash;
+pub mod lockers;
+pub mod market;
 pub mod message;
+pub mod ordered;
+pub mod partition;
+pub mod rate_limit;
+pub mod reservations;
 pub mod settings;
+pub mod slots;
 
 use interface::{Entropy, Input, Now, Outputs};
 
