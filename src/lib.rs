@@ -2,6 +2,7 @@
 //!
 //! # Layout, in the order a request travels
 //! * [`coin`]: what a coin is; everything else speaks in its types. [`settings`]: every bound and choice. [`entropy`].
+//! * [`config`]: `raida.toml`, every bound in it.
 //! * [`wire`]: bytes to typed requests and back; header, seal, request, reply, status.
 //! * [`command`]: the commands, pure: a request and what shards said of it become a plan.
 //! * [`shard`]: what one core owns, as a state machine without I/O: transactions, pages, views.
@@ -12,6 +13,7 @@
 
 pub mod coin;
 pub mod command;
+pub mod config;
 pub mod entropy;
 pub mod settings;
 pub mod shard;
