@@ -194,6 +194,7 @@ impl FreeMap {
     /// have `wanted_coins` between them or the shard has no more. Only the shard's own pages are visited, and of
     /// the words with free coins only those that `usable` accepts are taken.
     ///
+    /// Full words cost nothing; words with free coins that `usable` refuses cost a call each, 16,000 at the most.
     /// The shards' finds, merged by rank, are what one shard with all pages would have found.
     pub fn search(
         &self,
