@@ -1,5 +1,6 @@
 //! A RAIDA node: lockers, the market of trade lockers and change-making.
 
 pub mod coin;
+pub mod reactor;
 pub mod shard;
 pub mod store;
