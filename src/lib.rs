@@ -4,3 +4,4 @@ pub mod coin;
 pub mod reactor;
 pub mod shard;
 pub mod store;
+pub mod wire;
