@@ -86,9 +86,9 @@ pub struct Connection {
     pub peer: IpAddr,
     /// How far it is.
     pub phase: Phase,
-    /// Whether no further byte will be read as a request.
+    /// Whether no further request will start.
     pub read_ended: bool,
-    /// Whether the client closed its side.
+    /// Whether the client closed its side; frames that were paused still start.
     pub peer_ended: bool,
     /// Whether frames may lie in what was kept that could not be started yet.
     pub paused: bool,

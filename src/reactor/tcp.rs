@@ -183,9 +183,7 @@ impl Tcp {
             0 => {
                 connection.peer_ended = true;
                 // Whole frames that were paused still start; a part of one never becomes whole.
-                if connection.paused {
-                    connection.read_ended = true;
-                } else {
+                if !connection.paused {
                     self.end_reading(name);
                 }
                 0
@@ -344,7 +342,7 @@ impl Tcp {
             }
         }
         let reads = match connection.phase {
-            Phase::Open => !connection.read_ended && !connection.paused && may_start,
+            Phase::Open => !connection.read_ended && !connection.peer_ended && !connection.paused && may_start,
             Phase::Lingering => !connection.peer_ended,
             Phase::Flushing | Phase::Dead => false,
         };
