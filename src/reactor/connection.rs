@@ -102,10 +102,8 @@ pub struct Connection {
     pub is_sending: bool,
     /// Whether the ends of its operations were asked for.
     pub cancelled: bool,
-    /// What it waits for, since when (µs), and until when.
+    /// What it waits for.
     pub wait: Wait,
-    /// When it began to wait.
-    pub wait_since_us: u64,
     /// When it has waited too long.
     pub deadline_us: u64,
     /// Whether the header of the unfinished frame is whole.
@@ -137,7 +135,6 @@ impl Connection {
             is_sending: false,
             cancelled: false,
             wait: Wait::Node,
-            wait_since_us: 0,
             deadline_us: u64::MAX,
             header_known: false,
             kept: Vec::new(),
@@ -163,6 +160,7 @@ impl Connection {
         assert!(self.in_flight() <= RequestNumber::COUNT / 2);
         // The next frame's deadlines begin anew.
         self.wait = Wait::Node;
+        self.deadline_us = u64::MAX;
         number
     }
 
@@ -276,6 +274,7 @@ impl Connection {
         if bytes > 0 {
             // The next wait for the client begins anew.
             self.wait = Wait::Node;
+            self.deadline_us = u64::MAX;
         }
         if !self.has_output() {
             spare.give_back(std::mem::take(&mut self.sending));

@@ -14,9 +14,10 @@ use std::path::Path;
 use io_uring::opcode;
 use io_uring::types::Fd;
 
-use crate::coin::{DENOMINATIONS, PageNumber};
+use crate::coin::{Denomination, PageNumber};
 use crate::shard::interface::{DiskDone, DiskError, DiskOp, ShardFile, ShardId};
 use crate::store::double_write::page_at;
+use crate::store::files;
 use crate::store::layout::{BLOCK_BYTES, PAGE_BYTES};
 
 use super::counters::Counters;
@@ -55,25 +56,20 @@ impl ShardFiles {
     /// # Errors
     /// What the system says, with the file's name.
     pub fn open(directory: &Path, shard: ShardId) -> io::Result<Self> {
-        let coins = directory.join("coins");
-        let own = directory.join("log").join(shard.0.to_string());
-        let pages = (0..DENOMINATIONS).map(|index| open(&coins.join(format!("{index:02}.pages")))).collect::<Result<_, _>>()?;
-        let segments = (0..)
-            .map(|slot: u16| own.join(format!("segment-{slot}")))
-            .take_while(|path| path.exists())
-            .map(|path| open(&path))
-            .collect::<Result<_, _>>()?;
+        let open = |name: String| open(&directory.join(name));
+        let shard = shard.0;
+        let segments = (0..).map(|slot| files::segment(shard, slot)).take_while(|name| directory.join(name).exists());
         Ok(Self {
-            pages,
-            segments,
-            control: open(&own.join("control"))?,
-            double_write: open(&own.join("double"))?,
-            orders: [open(&own.join("orders-0"))?, open(&own.join("orders-1"))?],
+            pages: Denomination::all().map(|den| open(files::coins(den))).collect::<Result<_, _>>()?,
+            segments: segments.map(open).collect::<Result<_, _>>()?,
+            control: open(files::control(shard))?,
+            double_write: open(files::double_write(shard))?,
+            orders: [open(files::orders(shard, 0))?, open(files::orders(shard, 1))?],
         })
     }
 
     fn page(&self, page: PageNumber) -> (&File, u64) {
-        (&self.pages[page.denomination().index()], u64::from(page.in_denomination()) * PAGE_BYTES as u64)
+        (&self.pages[page.denomination().index()], files::page_offset(page))
     }
 
     fn own(&self, file: ShardFile) -> &File {
@@ -224,12 +220,15 @@ impl Disk {
 fn push(files: &ShardFiles, name: Name, running: &mut Running, lane: usize, ring: &mut Ring) {
     let piece = running.lanes[lane].expect("a piece was put there");
     let left = running.piece_bytes() - piece.done;
-    let durable = |entry: opcode::Write, at: u64| entry.offset(at + piece.done as u64).rw_flags(libc::RWF_DSYNC).build();
+    let durable =
+        |entry: opcode::Write, at: u64| entry.offset(at + piece.done as u64).rw_flags(libc::RWF_DSYNC).build();
     let entry = match &mut running.op {
         DiskOp::ReadPage { page, frame } => {
             let (file, at) = files.page(*page);
             let into = &mut frame.bytes_mut()[piece.done..];
-            opcode::Read::new(Fd(file.as_raw_fd()), into.as_mut_ptr(), left as u32).offset(at + piece.done as u64).build()
+            opcode::Read::new(Fd(file.as_raw_fd()), into.as_mut_ptr(), left as u32)
+                .offset(at + piece.done as u64)
+                .build()
         }
         DiskOp::Write { file, offset, bytes, .. } => {
             let from = &bytes[piece.done..];

@@ -11,19 +11,24 @@
 pub mod buffers;
 pub mod connection;
 pub mod counters;
+pub mod disk;
 pub mod mesh;
 pub mod ring;
 pub mod service;
 pub mod sockets;
+pub mod stage;
+pub mod start;
 pub mod table;
 pub mod tcp;
 pub mod token;
+pub mod turn;
 pub mod udp;
 
 use std::time::Duration;
 
+use crate::entropy::Entropy;
 use crate::shard::Shard;
-use crate::shard::interface::{Entropy, Input, Now, Outputs};
+use crate::shard::interface::{Input, Now, Outputs};
 
 /// What a reactor drives: a [`Shard`], or what a test puts in its place.
 pub trait Core {
@@ -123,3 +128,6 @@ impl Default for Limits {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

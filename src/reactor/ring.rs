@@ -238,24 +238,20 @@ impl Ring {
         unsafe { self.push(entry.flags(squeue::Flags::SKIP_SUCCESS), Tag::only(Kind::Cancel)) }
     }
 
-    /// Queues the end of every operation of the ring.
-    pub fn cancel_all(&mut self) {
-        let entry = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
-        // SAFETY: the entry points to nothing.
-        unsafe { self.push(entry.flags(squeue::Flags::SKIP_SUCCESS), Tag::only(Kind::Cancel)) }
-    }
-
     /// Whether nothing is queued that the kernel has not taken.
     pub fn is_submitted(&mut self) -> bool {
         self.uring.submission().is_empty()
     }
 
+    /// Whether the kernel holds completions that only come when it is entered.
+    pub fn must_be_entered(&mut self) -> bool {
+        let submissions = self.uring.submission();
+        submissions.taskrun() || submissions.cq_overflow()
+    }
+
     /// Whether completions are there, or the kernel has to be entered to get some.
     pub fn has_completions(&mut self) -> bool {
-        let submissions = self.uring.submission();
-        let to_enter = submissions.taskrun() || submissions.cq_overflow();
-        drop(submissions);
-        to_enter || !self.uring.completion().is_empty()
+        !self.uring.completion().is_empty() || self.must_be_entered()
     }
 
     /// Whether completions did not fit the queue and wait in the kernel.

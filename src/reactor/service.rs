@@ -3,7 +3,8 @@
 //! Replies are handed to their connection or datagram after every step, so that a window of pipelined requests moves on
 //! within the turn; messages and disk work stay in [`Outputs`] until its end.
 
-use crate::shard::interface::{Entropy, Input, Now, Origin, Outputs};
+use crate::entropy::Entropy;
+use crate::shard::interface::{Input, Now, Origin, Outputs};
 use crate::wire::header::{Framing, LEGACY_BYTES, NodeIdentity, measure};
 
 use super::Core;

@@ -13,9 +13,9 @@
 //! while the kernel may still touch it.
 
 use std::collections::VecDeque;
+use std::net::TcpListener;
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::net::TcpListener;
 use std::ptr;
 
 use io_uring::types::Fd;

@@ -69,10 +69,15 @@ impl Peer {
 
 /// Datagrams to one client for one send: all of one length, but that the last may be shorter.
 struct Batch {
-    peer: Peer,
     bytes: Vec<u8>,
     segment_bytes: usize,
     segments: usize,
+    head: Box<Head>,
+}
+
+/// What the kernel reads of a send beside its bytes. Boxed, so that it stays in place.
+struct Head {
+    peer: Peer,
     message: libc::msghdr,
     vector: libc::iovec,
     control: Control,
@@ -95,18 +100,19 @@ impl Batch {
             cmsg_type: libc::UDP_SEGMENT,
         };
         let data = (self.segment_bytes as u16).to_ne_bytes();
-        self.control.0[size_of::<libc::cmsghdr>()..][..data.len()].copy_from_slice(&data);
+        let head = &mut *self.head;
+        head.control.0[size_of::<libc::cmsghdr>()..][..data.len()].copy_from_slice(&data);
         // SAFETY: `control` is aligned for the header and has room for it.
-        unsafe { self.control.0.as_mut_ptr().cast::<libc::cmsghdr>().write(header) };
-        self.vector = libc::iovec { iov_base: self.bytes.as_mut_ptr().cast(), iov_len: self.bytes.len() };
-        self.message = no_message();
-        self.message.msg_name = self.peer.address.as_mut_ptr().cast();
-        self.message.msg_namelen = self.peer.length.into();
-        self.message.msg_iov = &mut self.vector;
-        self.message.msg_iovlen = 1;
-        self.message.msg_control = self.control.0.as_mut_ptr().cast();
-        self.message.msg_controllen = CONTROL_BYTES;
-        &self.message
+        unsafe { head.control.0.as_mut_ptr().cast::<libc::cmsghdr>().write(header) };
+        head.vector = libc::iovec { iov_base: self.bytes.as_mut_ptr().cast(), iov_len: self.bytes.len() };
+        head.message = no_message();
+        head.message.msg_name = head.peer.address.as_mut_ptr().cast();
+        head.message.msg_namelen = head.peer.length.into();
+        head.message.msg_iov = &mut head.vector;
+        head.message.msg_iovlen = 1;
+        head.message.msg_control = head.control.0.as_mut_ptr().cast();
+        head.message.msg_controllen = CONTROL_BYTES;
+        &head.message
     }
 }
 
@@ -123,11 +129,11 @@ pub struct Udp {
     /// What the kernel is told about the layout of received buffers; it stays in place.
     layout: Box<libc::msghdr>,
     origins: Table<Peer>,
-    /// The sends of this turn. Boxed, as the kernel reads them in place.
-    batches: Vec<Box<Batch>>,
+    /// The sends of this turn.
+    batches: Vec<Batch>,
     /// The sends the kernel was given with the last submission.
-    submitted: Vec<Box<Batch>>,
-    idle: Vec<Box<Batch>>,
+    submitted: Vec<Batch>,
+    idle: Vec<Batch>,
     /// The send of this turn that a client's next answer may join.
     open: HashMap<Peer, usize>,
     spare: SpareBuffers,
@@ -185,6 +191,11 @@ impl Udp {
         self.origins.is_empty() && self.batches.is_empty() && !self.receiving
     }
 
+    /// Whether a receive is armed.
+    pub fn is_receiving(&self) -> bool {
+        self.receiving
+    }
+
     /// Reads a received buffer: the request, its client and the name to answer to. `None` when it has to be dropped.
     pub fn open<'a>(&mut self, buffer: &'a [u8], counters: &mut Counters) -> Option<(Name, IpAddr, &'a [u8])> {
         let opened = self.try_open(buffer);
@@ -231,9 +242,10 @@ impl Udp {
         let mut batch = self.idle.pop().unwrap_or_else(|| {
             let (message, control) = (no_message(), Control([0; CONTROL_BYTES]));
             let vector = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
-            Box::new(Batch { peer, bytes: Vec::new(), segment_bytes: 0, segments: 0, message, vector, control })
+            let head = Box::new(Head { peer, message, vector, control });
+            Batch { bytes: Vec::new(), segment_bytes: 0, segments: 0, head }
         });
-        batch.peer = peer;
+        batch.head.peer = peer;
         batch.bytes = self.spare.take();
         batch.bytes.extend_from_slice(bytes);
         batch.segment_bytes = bytes.len();
@@ -253,8 +265,8 @@ impl Udp {
             let entry = if batch.segments == 1 {
                 opcode::Send::new(socket, batch.bytes.as_ptr(), batch.bytes.len() as u32)
                     .flags(flags)
-                    .dest_addr(batch.peer.address.as_ptr().cast())
-                    .dest_addr_len(batch.peer.length.into())
+                    .dest_addr(batch.head.peer.address.as_ptr().cast())
+                    .dest_addr_len(batch.head.peer.length.into())
                     .build()
             } else {
                 opcode::SendMsg::new(socket, batch.prepare()).flags(flags as u32).build()
@@ -262,7 +274,7 @@ impl Udp {
             counters.datagrams_sent += batch.segments as u64;
             let joined = u32::from(batch.segments > 1);
             let tag = Tag { kind: Kind::SendDatagram, name: Name { slot: joined, generation: 0 } };
-            // SAFETY: the batch is boxed and kept in `submitted` until the kernel has taken the submission; a send
+            // SAFETY: bytes and head are on the heap, and kept in `submitted` until the kernel has taken the submission; a send
             // that does not wait is over by then.
             unsafe { ring.push(entry.flags(squeue::Flags::SKIP_SUCCESS), tag) };
             self.submitted.push(batch);
@@ -324,7 +336,8 @@ mod tests {
             let name = udp.origins.insert(peer(port)).unwrap();
             udp.answer(name, &vec![port; length]);
         }
-        let sends: Vec<_> = udp.batches.iter().map(|batch| (batch.bytes[0], batch.segments, batch.bytes.len())).collect();
+        let sends: Vec<_> =
+            udp.batches.iter().map(|batch| (batch.bytes[0], batch.segments, batch.bytes.len())).collect();
         // A shorter one ends its send, a longer one begins another, a long one is alone.
         assert_eq!(sends, [(1, 3, 84), (2, 2, 64), (1, 1, 32), (1, 1, 33), (2, 1, 1401)]);
     }

@@ -13,7 +13,7 @@ use crate::store::layout::{AlignedBytes, PageFrame};
 use super::message::Message;
 
 /// One of the node's shards, 0..shards.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct ShardId(pub u8);
 
 impl ShardId {
@@ -30,12 +30,6 @@ pub struct Now {
     pub monotonic_us: u64,
     /// Milliseconds since 1970-01-01 UTC; may jump.
     pub unix_ms: u64,
-}
-
-/// Where random bytes come from: getrandom in the node, the seed in the simulator.
-pub trait Entropy {
-    /// Fills `bytes` with bytes nobody can guess.
-    fn fill(&mut self, bytes: &mut [u8]);
 }
 
 /// Who sent a request and where its answer goes.

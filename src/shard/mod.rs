@@ -4,7 +4,8 @@ pub mod interface;
 pub mod message;
 pub mod settings;
 
-use interface::{Entropy, Input, Now, Outputs};
+use crate::entropy::Entropy;
+use interface::{Input, Now, Outputs};
 
 /// One shard of the node.
 pub struct Shard {}
