@@ -7,7 +7,7 @@
 
 use std::net::IpAddr;
 
-use crate::coin::PageNumber;
+use crate::coin::{Months, PageNumber};
 use crate::store::layout::{AlignedBytes, PageFrame};
 
 use super::message::Message;
@@ -30,6 +30,13 @@ pub struct Now {
     pub monotonic_us: u64,
     /// Milliseconds since 1970-01-01 UTC; may jump.
     pub unix_ms: u64,
+}
+
+impl Now {
+    /// The month that a coin written now gets.
+    pub const fn month(&self) -> Months {
+        Months::at(self.unix_ms / 1000)
+    }
 }
 
 /// Who sent a request and where its answer goes.

@@ -10,7 +10,7 @@
 //! | 0 | 4 | magic `RCB1` |
 //! | 4 | 2 | format version = 1 |
 //! | 6 | 1 | writer: the shard |
-//! | 7 | 1 | orders image: 0 `orders-0`, 1 `orders-1`, 255 none |
+//! | 7 | 1 | orders image: 0 `orders-0`, 1 `orders-1` |
 //! | 8 | 8 | generation |
 //! | 16 | 8 | epoch |
 //! | 24 | 8 | sequence: every commit up to it, of all shards, is in place |
@@ -34,7 +34,6 @@ const MAGIC: &[u8; 4] = b"RCB1";
 const VERSION: u16 = 1;
 const USED_AT: usize = 64;
 const CRC_AT: usize = BLOCK_BYTES - 4;
-const NO_ORDERS: u8 = 255;
 
 const _: () = assert!(USED_AT + UsedPages::BYTES == 1939);
 
@@ -91,6 +90,16 @@ pub struct OrdersImage {
     pub generation: u64,
 }
 
+impl OrdersImage {
+    /// The first of a new log.
+    pub const FIRST: Self = Self { slot: 0, generation: 1 };
+
+    /// The image to write next: the other slot, the next generation.
+    pub const fn next(self) -> Self {
+        Self { slot: 1 - self.slot, generation: self.generation + 1 }
+    }
+}
+
 /// What a control block says.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Control {
@@ -108,8 +117,8 @@ pub struct Control {
     pub segments: u16,
     /// Bytes of a segment.
     pub segment_bytes: u64,
-    /// The image of the shard's orders, `None`: it has none.
-    pub orders: Option<OrdersImage>,
+    /// The image of the shard's orders.
+    pub orders: OrdersImage,
     /// Pages ever used. After recovery each shard's block has all of them; a shard adds its own.
     pub used: UsedPages,
 }
@@ -120,23 +129,15 @@ impl Control {
         self.generation % 2 * SLOT_BYTES as u64
     }
 
-    /// The orders image to write next: the other slot, with a generation of its own.
-    pub fn next_orders(&self) -> OrdersImage {
-        match self.orders {
-            Some(image) => OrdersImage { slot: 1 - image.slot, generation: image.generation + 1 },
-            None => OrdersImage { slot: 0, generation: 1 },
-        }
-    }
-
     /// Writes the block's bytes.
     pub fn encode(&self, bytes: &mut [u8]) {
         assert_eq!(bytes.len(), SLOT_BYTES);
-        assert!(self.orders.is_none_or(|image| image.slot < 2));
+        assert!(self.orders.slot < 2);
         bytes.fill(0);
         bytes[..4].copy_from_slice(MAGIC);
         bytes[4..6].copy_from_slice(&VERSION.to_be_bytes());
         bytes[6] = self.writer;
-        bytes[7] = self.orders.map_or(NO_ORDERS, |image| image.slot);
+        bytes[7] = self.orders.slot;
         bytes[8..16].copy_from_slice(&self.generation.to_be_bytes());
         bytes[16..24].copy_from_slice(&self.epoch.to_be_bytes());
         bytes[24..32].copy_from_slice(&self.sequence.to_be_bytes());
@@ -145,7 +146,7 @@ impl Control {
         bytes[44..46].copy_from_slice(&self.tail.segment.to_be_bytes());
         bytes[46..48].copy_from_slice(&self.segments.to_be_bytes());
         bytes[48..56].copy_from_slice(&self.segment_bytes.to_be_bytes());
-        bytes[56..64].copy_from_slice(&self.orders.map_or(0, |image| image.generation).to_be_bytes());
+        bytes[56..64].copy_from_slice(&self.orders.generation.to_be_bytes());
         bytes[USED_AT..USED_AT + UsedPages::BYTES].copy_from_slice(&self.used.0);
         let crc = crc32c::crc32c(&bytes[..CRC_AT]);
         bytes[CRC_AT..].copy_from_slice(&crc.to_be_bytes());
@@ -164,14 +165,13 @@ impl Control {
         let be_u16 = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
         let be_u32 = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
         let be_u64 = |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
-        if &bytes[..4] != MAGIC || be_u16(4) != VERSION || be_u32(CRC_AT) != crc32c::crc32c(&bytes[..CRC_AT]) {
+        if &bytes[..4] != MAGIC
+            || be_u16(4) != VERSION
+            || bytes[7] > 1
+            || be_u32(CRC_AT) != crc32c::crc32c(&bytes[..CRC_AT])
+        {
             return None;
         }
-        let orders = match bytes[7] {
-            NO_ORDERS => None,
-            slot @ 0..=1 => Some(OrdersImage { slot, generation: be_u64(56) }),
-            _ => return None,
-        };
         Some(Self {
             writer: bytes[6],
             generation: be_u64(8),
@@ -180,7 +180,7 @@ impl Control {
             tail: LogTail { segment: be_u16(44), batch: be_u64(32), previous_crc: be_u32(40) },
             segments: be_u16(46),
             segment_bytes: be_u64(48),
-            orders,
+            orders: OrdersImage { slot: bytes[7], generation: be_u64(56) },
             used: UsedPages(bytes[USED_AT..USED_AT + UsedPages::BYTES].try_into().expect("1875 bytes")),
         })
     }
@@ -207,7 +207,7 @@ mod tests {
             tail: LogTail { segment: 0x4444, batch: 0x5555_5555_5555_5555, previous_crc: 0x6666_6666 },
             segments: 0x7777,
             segment_bytes: 0x8888_8888_8888_8888,
-            orders: Some(OrdersImage { slot: 1, generation: 0x9999_9999_9999_9999 }),
+            orders: OrdersImage { slot: 1, generation: 0x9999_9999_9999_9999 },
             used,
         }
     }
@@ -256,10 +256,8 @@ mod tests {
 
     #[test]
     fn orders_images_alternate() {
-        let mut control = Control { orders: None, ..control() };
-        assert_eq!(control.next_orders(), OrdersImage { slot: 0, generation: 1 });
-        control.orders = Some(control.next_orders());
-        assert_eq!(control.next_orders(), OrdersImage { slot: 1, generation: 2 });
+        assert_eq!(OrdersImage::FIRST.next(), OrdersImage { slot: 1, generation: 2 });
+        assert_eq!(OrdersImage::FIRST.next().next(), OrdersImage { slot: 0, generation: 3 });
     }
 
     #[test]

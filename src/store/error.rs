@@ -24,8 +24,6 @@ pub enum StoreError {
     },
     /// No data directory is there, or one of a format this program does not know.
     NotADataDirectory {
-        /// The directory.
-        path: String,
         /// What is missing or unknown.
         why: String,
     },
@@ -54,9 +52,9 @@ pub enum StoreError {
         /// The file.
         path: String,
     },
-    /// A log lacks what must be durable.
-    DamagedLog {
-        /// The segment or the log's directory.
+    /// A coin file is not there, or a log lacks what must be durable.
+    DamagedFile {
+        /// The file.
         path: String,
         /// What is wrong with it.
         why: &'static str,
@@ -104,7 +102,7 @@ impl fmt::Display for StoreError {
         match self {
             Self::Io { doing, path, source } => write!(f, "cannot {doing} {path}: {source}"),
             Self::Locked { path } => write!(f, "{path} is in use by another process, which holds {path}/lock"),
-            Self::NotADataDirectory { path, why } => write!(f, "{path} is no data directory of this program: {why}"),
+            Self::NotADataDirectory { why } => write!(f, "this is no data directory of this program: {why}"),
             Self::NotEmpty { path } => write!(f, "{path} is there already and not empty"),
             Self::DamagedPage { page } => {
                 write_page(f, *page)?;
@@ -120,7 +118,7 @@ impl fmt::Display for StoreError {
             Self::DamagedOrders { path } => {
                 write!(f, "{path} is damaged, payout addresses are lost: restore the data directory from a backup")
             }
-            Self::DamagedLog { path, why } => {
+            Self::DamagedFile { path, why } => {
                 write!(f, "{path} is damaged, {why}: restore the data directory from a backup")
             }
             Self::Contradiction { coin, sequence } => {

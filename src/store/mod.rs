@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Pure parts, used by the shards: [`layout`], [`wal`]'s writer, [`control`], [`double_write`], [`orders`].
-//! Blocking parts, at start and offline, over [`storage`]: [`wal`]'s scanner, [`recovery`](self).
+//! Blocking parts, at start and offline, over [`storage`]: [`wal`]'s scanner, [`pages`], [`recovery`].
 //!
 //! # Layout
 //! * [`layout`]: aligned memory and the page of 1024 coins
@@ -18,6 +18,8 @@
 //! * [`control`]: the control block
 //! * [`double_write`]: the area that pages pass through on their way to their place
 //! * [`orders`]: payout addresses of trade lockers
+//! * [`pages`]: pages in their place
+//! * [`recovery`]: opens a data directory
 //! * [`storage`]: the disk as a trait, and the real one
 //! * [`files`]: the names of all of them
 //! * [`error`]: what can be wrong
@@ -28,5 +30,7 @@ pub mod error;
 pub mod files;
 pub mod layout;
 pub mod orders;
+pub mod pages;
+pub mod recovery;
 pub mod storage;
 pub mod wal;

@@ -109,6 +109,17 @@ impl Storage for Directory {
         self.file(path, offset, bytes)?.read_exact_at(bytes, offset).map_err(StoreError::io("read", path))
     }
 
+    fn data_from(&self, path: &str, offset: u64) -> Result<Option<u64>, StoreError> {
+        let file = self.opened(path, false)?;
+        match nix::unistd::lseek64(&*file, offset as i64, nix::unistd::Whence::SeekData) {
+            Ok(at) => Ok(Some(at as u64)),
+            Err(nix::errno::Errno::ENXIO) => Ok(None),
+            // A file system that cannot tell has data everywhere.
+            Err(nix::errno::Errno::EINVAL) => Ok(Some(offset)),
+            Err(error) => Err(StoreError::io("seek in", path)(error.into())),
+        }
+    }
+
     fn write_at(&self, path: &str, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
         self.file(path, offset, bytes)?.write_all_at(bytes, offset).map_err(StoreError::io("write", path))
     }

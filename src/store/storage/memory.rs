@@ -127,10 +127,7 @@ impl Memory {
         for file in &mut disk.files {
             for sector in std::mem::take(&mut file.dirty) {
                 if keep() {
-                    match file.now.get(&sector) {
-                        Some(bytes) => file.durable.insert(sector, *bytes),
-                        None => file.durable.remove(&sector),
-                    };
+                    file.sync_sector(sector);
                 }
             }
             if file.length != file.durable_length && keep() {
@@ -142,14 +139,26 @@ impl Memory {
         disk.left = None;
     }
 
+    /// Makes a part of a file durable, as a durable write does (RWF_DSYNC), and leaves the rest as it is.
+    ///
+    /// # Panics
+    /// When there is no such file.
+    pub fn sync_part(&self, path: &str, offset: u64, length: usize) {
+        let disk = &mut *self.disk();
+        let Ok(file) = disk.file("sync", path) else { panic!("no file {path}") };
+        let sector = SECTOR_BYTES as u64;
+        for sector in offset / sector..(offset + length as u64).div_ceil(sector) {
+            file.sync_sector(sector);
+        }
+    }
+
     /// Flips a bit of a file, as rot does.
     ///
     /// # Panics
     /// When there is no such file.
     pub fn flip(&self, path: &str, at: u64) {
         let disk = &mut *self.disk();
-        let Some(Entry::File(file)) = disk.names.get(path) else { panic!("no file {path}") };
-        let file = &mut disk.files[*file];
+        let Ok(file) = disk.file("flip", path) else { panic!("no file {path}") };
         for sectors in [&mut file.now, &mut file.durable] {
             let sector = sectors.entry(at / SECTOR_BYTES as u64).or_insert([0; SECTOR_BYTES]);
             sector[at as usize % SECTOR_BYTES] ^= 1;
@@ -226,6 +235,14 @@ impl Contents {
         self.length = self.length.max(at);
     }
 
+    fn sync_sector(&mut self, sector: u64) {
+        self.dirty.remove(&sector);
+        match self.now.get(&sector) {
+            Some(bytes) => self.durable.insert(sector, *bytes),
+            None => self.durable.remove(&sector),
+        };
+    }
+
     fn read(&self, offset: u64, bytes: &mut [u8]) -> bool {
         if offset + bytes.len() as u64 > self.length {
             return false;
@@ -254,6 +271,14 @@ impl Storage for Memory {
         }
     }
 
+    fn data_from(&self, path: &str, offset: u64) -> Result<Option<u64>, StoreError> {
+        let mut disk = self.disk();
+        disk.alive("seek in", path)?;
+        let sector = SECTOR_BYTES as u64;
+        let next = disk.file("seek in", path)?.now.range(offset / sector..).next();
+        Ok(next.map(|(at, _)| (at * sector).max(offset)))
+    }
+
     fn write_at(&self, path: &str, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
         let mut disk = self.disk();
         disk.alive("write", path)?;
@@ -267,10 +292,7 @@ impl Storage for Memory {
         Self::change(&mut disk, "sync", path)?;
         let file = disk.file("sync", path)?;
         for sector in std::mem::take(&mut file.dirty) {
-            match file.now.get(&sector) {
-                Some(bytes) => file.durable.insert(sector, *bytes),
-                None => file.durable.remove(&sector),
-            };
+            file.sync_sector(sector);
         }
         file.durable_length = file.length;
         Ok(())

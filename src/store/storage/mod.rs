@@ -18,6 +18,8 @@ use super::error::StoreError;
 pub trait Storage: Sync {
     /// Fills `bytes` from the file, at `offset`. A file that ends before is an error.
     fn read_at(&self, path: &str, offset: u64, bytes: &mut [u8]) -> Result<(), StoreError>;
+    /// Where the first data at or after `offset` begin, `None` where only a hole is left: a hint, holes may count as data.
+    fn data_from(&self, path: &str, offset: u64) -> Result<Option<u64>, StoreError>;
     /// Writes `bytes` to the file, at `offset`; it grows where needed.
     fn write_at(&self, path: &str, offset: u64, bytes: &[u8]) -> Result<(), StoreError>;
     /// Makes all that was written to the file durable.

@@ -16,6 +16,9 @@ pub mod format;
 pub mod scanner;
 pub mod writer;
 
+#[cfg(test)]
+mod tests;
+
 pub use format::{Change, Commit, CommitRecord, Geometry, LogTail, PlaceKind, WINDOW, record_bytes};
 pub use scanner::{Scanned, Source, scan};
 pub use writer::{Counters, Log, LogStart, LogWrite, Ticket};

@@ -22,7 +22,7 @@ pub struct Source {
     pub epoch: u64,
     /// The tail in its control block.
     pub tail: LogTail,
-    /// Segments of the log.
+    /// Segments of the log; 0: there is nothing to read.
     pub segments: u16,
     /// Bytes of a segment.
     pub segment_bytes: u64,
@@ -44,7 +44,7 @@ pub struct Scanned {
 /// Gives every commit record of the log to `visit`, in their order.
 ///
 /// # Errors
-/// [`StoreError::DamagedLog`] where a segment is missing, something durable is lost, or a whole batch holds what no
+/// [`StoreError::DamagedFile`] where a segment is missing, something durable is lost, or a whole batch holds what no
 /// writer writes; what the storage and `visit` fail with.
 pub fn scan(
     storage: &dyn Storage,
@@ -54,7 +54,7 @@ pub fn scan(
     for slot in 0..source.segments {
         let path = files::segment(source.writer, slot);
         if storage.length(&path)? != Some(source.segment_bytes) {
-            return Err(StoreError::DamagedLog { path, why: "it is missing or of another size" });
+            return Err(StoreError::DamagedFile { path, why: "it is missing or of another size" });
         }
     }
     let mut scanner = Scanner {
@@ -70,8 +70,10 @@ pub fn scan(
         },
         bytes: AlignedBytes::zeroed(0),
     };
-    while scanner.step(visit)? {}
-    scanner.check_nothing_is_lost()?;
+    if source.segments > 0 {
+        while scanner.step(visit)? {}
+        scanner.check_nothing_is_lost()?;
+    }
     Ok(scanner.scanned)
 }
 
@@ -142,10 +144,10 @@ impl Scanner<'_> {
         let mut rest = &self.bytes[HEADER_BYTES..header.used as usize];
         for _ in 0..header.records {
             let Some((record, after)) = CommitRecord::decode(rest) else {
-                return Err(StoreError::DamagedLog { path: path(), why: "a whole batch holds a broken record" });
+                return Err(StoreError::DamagedFile { path: path(), why: "a whole batch holds a broken record" });
             };
             if record.commit.sequence <= self.scanned.highest_sequence {
-                return Err(StoreError::DamagedLog { path: path(), why: "its sequences do not rise" });
+                return Err(StoreError::DamagedFile { path: path(), why: "its sequences do not rise" });
             }
             self.scanned.highest_sequence = record.commit.sequence;
             self.scanned.records += 1;
@@ -155,7 +157,7 @@ impl Scanner<'_> {
         if rest.is_empty() {
             Ok(())
         } else {
-            Err(StoreError::DamagedLog { path: path(), why: "a whole batch holds more than its records" })
+            Err(StoreError::DamagedFile { path: path(), why: "a whole batch holds more than its records" })
         }
     }
 
@@ -176,7 +178,7 @@ impl Scanner<'_> {
             self.read(segment, 0, length)?;
             if header.whole(&self.bytes[..length]).is_some() {
                 let path = files::segment(self.source.writer, segment);
-                return Err(StoreError::DamagedLog { path, why: "batches before it are lost" });
+                return Err(StoreError::DamagedFile { path, why: "batches before it are lost" });
             }
         }
         Ok(())
