@@ -76,6 +76,8 @@ pub struct Shard {
     market: Market,
     reservations: Reservations,
     rate_limit: RateLimit,
+    /// When a violation of it was last logged.
+    violation_logged_us: u64,
     locks: Locks,
     visits: Slab<Option<Box<Visit>>>,
     /// Visits that wait for no lock, to be carried on.
