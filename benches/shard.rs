@@ -6,8 +6,9 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
 use raida::coin::{COINS_PER_PAGE, CoinId, Denomination, PAGES_PER_DENOMINATION, PageNumber, Secret};
+use raida::entropy::Entropy;
 use raida::shard::free_map::{FreeMap, SearchPages, WordNumber};
-use raida::shard::interface::{Entropy, ShardId};
+use raida::shard::interface::ShardId;
 use raida::shard::keyed_hash::KeyedHash;
 use raida::shard::lockers::Lockers;
 
@@ -53,7 +54,7 @@ fn free_map_search(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 found.clear();
-                map.search(den, black_box(start), SearchPages::All, WANTED_COINS, |_| true, &mut found);
+                map.search(black_box(start), SearchPages::All, WANTED_COINS, |_| true, &mut found);
                 found.len()
             });
         });

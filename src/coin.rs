@@ -295,33 +295,53 @@ impl TradeCoin {
     }
 }
 
-/// A seller's address on another chain: 16..=120 bytes, as the client sent them. The node does not look inside.
+/// Where the buyer of a trade locker pays: 129 bytes, on the wire and on disk.
+///
+/// | at | size | field |
+/// |---|---|---|
+/// | 0 | 1 | length, 16..=120 |
+/// | 1 | 128 | the address, then zeros |
+///
+/// The node does not look inside. What follows the address on the wire is ignored, and zero here.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct PayoutAddress {
     length: u8,
-    bytes: [u8; Self::BYTES_MAX],
+    bytes: [u8; Self::BYTES - 1],
 }
 
 impl PayoutAddress {
-    /// The shortest.
-    pub const BYTES_MIN: usize = 16;
-    /// The longest.
-    pub const BYTES_MAX: usize = 120;
-    /// The field it stands in, on the wire and on disk.
-    pub const FIELD_BYTES: usize = 128;
+    /// Its size on the wire and on disk.
+    pub const BYTES: usize = 129;
+    /// The shortest address.
+    pub const LENGTH_MIN: usize = 16;
+    /// The longest address.
+    pub const LENGTH_MAX: usize = 120;
 
-    /// The address of its bytes, `None` (status 198) unless they are 16 to 120.
+    /// The address of its own bytes, `None` (status 198) when it is too short or too long.
     pub fn new(address: &[u8]) -> Option<Self> {
-        if !(Self::BYTES_MIN..=Self::BYTES_MAX).contains(&address.len()) {
+        if !(Self::LENGTH_MIN..=Self::LENGTH_MAX).contains(&address.len()) {
             return None;
         }
-        let mut bytes = [0; Self::BYTES_MAX];
+        let mut bytes = [0; Self::BYTES - 1];
         bytes[..address.len()].copy_from_slice(address);
         Some(Self { length: address.len() as u8, bytes })
     }
 
-    /// Its bytes.
-    pub fn bytes(&self) -> &[u8] {
+    /// The address of its 129 bytes, `None` when the length is not one.
+    pub fn decode(bytes: &[u8; Self::BYTES]) -> Option<Self> {
+        Self::new(bytes[1..].get(..usize::from(bytes[0]))?)
+    }
+
+    /// Its 129 bytes.
+    pub fn encode(&self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[0] = self.length;
+        bytes[1..].copy_from_slice(&self.bytes);
+        bytes
+    }
+
+    /// The address itself.
+    pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.length)]
     }
 }
@@ -439,7 +459,7 @@ mod tests {
             let bytes = vec![0x61; length];
             let address = PayoutAddress::new(&bytes);
             assert_eq!(address.is_some(), good, "{length}");
-            assert!(address.is_none_or(|address| address.bytes() == bytes));
+            assert!(address.is_none_or(|address| address.as_bytes() == bytes));
         }
     }
 

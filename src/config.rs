@@ -17,7 +17,7 @@ use toml::Value;
 
 pub use self::section::ConfigError;
 use self::section::Section;
-use crate::shard::settings::{Identifier, Settlement, ShardSettings};
+use crate::settings::{Identifier, Settings, Settlement};
 
 /// The most shards a node has.
 pub const SHARDS_MAX: u8 = 64;
@@ -279,8 +279,8 @@ impl Config {
     }
 
     /// What each shard is built with.
-    pub fn shard_settings(&self) -> ShardSettings {
-        ShardSettings {
+    pub fn settings(&self) -> Settings {
+        Settings {
             raida_id: self.server.raida_id,
             coin_id: self.server.coin_id,
             shards: self.shards(),

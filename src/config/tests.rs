@@ -150,7 +150,7 @@ fn the_file_of_the_reference_is_understood() {
 fn a_shard_gets_what_the_file_says() {
     let text = "[server]\nraida_id = 3\nthreads = 2\n[store]\ndurability = \"none\"\n[market]\nbitcoin = \"trusted\"\n\
                 identifier = \"an\"\n[change]\nbreak_window_hours = 1\nreservation_seconds = 2";
-    let settings = Config::parse("raida.toml", text).unwrap().shard_settings();
+    let settings = Config::parse("raida.toml", text).unwrap().settings();
     assert_eq!((settings.raida_id, settings.coin_id, settings.shards), (3, 6, 2));
     assert_eq!((settings.break_window_s, settings.reservation_ms, settings.durable), (3_600, 2_000, false));
     assert_eq!(settings.settlement, [Settlement::Off, Settlement::Trusted, Settlement::Off]);

@@ -4,15 +4,12 @@
 //! (any coin, of a list of any length) and the step to the next coin cost the same however many there are.
 //!
 //! Memory: a list of one coin takes nothing here, as the coin stands in the list itself: most
-//! lockers are such. From two coins on, each takes 16 bytes and at worst 11.4 of table (4 + 1 bytes,
-//! 7 of 16 places filled), at best 5.7.
-
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
+//! lockers are such. From two coins on, each takes 16 bytes and up to 11.4 of table.
 
 use crate::coin::CoinId;
 
 use super::keyed_hash::KeyedHash;
+use super::number_table::NumberTable;
 use super::slots::{Links, NONE, Slots, slot_with_links};
 
 /// A list of coins. Its owner keeps it and shows it with every call.
@@ -67,14 +64,14 @@ pub struct CoinLists {
     hash: KeyedHash,
     members: Slots<Member>,
     /// Members by coin.
-    by_coin: HashTable<u32>,
+    by_coin: NumberTable,
     coins: usize,
 }
 
 impl CoinLists {
     /// No coins yet.
-    pub const fn new(hash: KeyedHash) -> Self {
-        Self { hash, members: Slots::new(), by_coin: HashTable::new(), coins: 0 }
+    pub fn new(hash: KeyedHash) -> Self {
+        Self { hash, members: Slots::new(), by_coin: NumberTable::new(), coins: 0 }
     }
 
     /// How many coins all lists have.
@@ -89,7 +86,7 @@ impl CoinLists {
 
     /// Bytes they take in memory.
     pub fn memory_bytes(&self) -> usize {
-        self.members.memory_bytes() + self.by_coin.allocation_size()
+        self.members.memory_bytes() + self.by_coin.memory_bytes()
     }
 
     /// Puts a coin at the end of the list of `owner`.
@@ -153,28 +150,22 @@ impl CoinLists {
     }
 
     fn assert_is_no_member(&self, coin: u32) {
-        let found = self.by_coin.find(self.hash.number(coin.into()), |&number| self.members[number].coin == coin);
+        let found = self.by_coin.find(self.hash.number(coin.into()), |number| self.members[number].coin == coin);
         assert!(found.is_none(), "a coin enters a second list");
     }
 
     fn add_member(&mut self, list: &mut CoinList, owner: u32, coin: u32) {
+        self.assert_is_no_member(coin);
         let (hash, members) = (self.hash, &mut self.members);
-        let entry = self.by_coin.entry(
-            hash.number(coin.into()),
-            |&number| members[number].coin == coin,
-            |&number| hash.number(members[number].coin.into()),
-        );
-        let Entry::Vacant(place) = entry else { panic!("a coin enters a second list") };
         let number = members.insert(Member { coin, owner, links: Links::default() });
-        place.insert(number);
+        self.by_coin.insert(hash.number(coin.into()), number, |other| hash.number(members[other].coin.into()));
         members.append(&mut list.first, number);
     }
 
     fn remove_member(&mut self, list: &mut CoinList, owner: u32, coin: u32) {
         let members = &mut self.members;
-        let found = self.by_coin.find_entry(self.hash.number(coin.into()), |&number| members[number].coin == coin);
-        let Ok(entry) = found else { panic!("a coin leaves a list it is not in") };
-        let (number, _) = entry.remove();
+        let found = self.by_coin.remove(self.hash.number(coin.into()), |number| members[number].coin == coin);
+        let number = found.expect("a coin leaves a list it is not in");
         assert!(members[number].owner == owner, "a coin leaves a list it is not in");
         members.unlink(&mut list.first, number);
         members.remove(number);

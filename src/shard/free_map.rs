@@ -16,7 +16,7 @@ use crate::coin::{
 };
 
 use super::interface::ShardId;
-use super::partition::PageSlots;
+use super::partition::{PageSlots, mix};
 
 /// Coins of a word.
 pub const COINS_PER_WORD: u32 = u64::BITS;
@@ -80,6 +80,14 @@ impl WordNumber {
     pub fn coin(self, bit: u32) -> CoinId {
         assert!(bit < COINS_PER_WORD);
         CoinId::from_number(self.0 * COINS_PER_WORD + bit).expect("a coin of the word")
+    }
+
+    /// Where a session's search starts: a hash of both, so that nodes with equal free maps offer one session the same
+    /// serial numbers without talking, and different sessions different ones.
+    pub fn search_start(session: u32, den: Denomination) -> Self {
+        let hash = mix(u64::from(session) << 8 | den.index() as u64);
+        let number = (hash % u64::from(WORDS_PER_DENOMINATION)) as u16;
+        Self::in_denomination(den, number).expect("a word of the denomination")
     }
 
     /// Its place, 0..16,000, in the order in which a search from `start` visits the words of the denomination:
@@ -187,12 +195,8 @@ impl FreeMap {
     /// the words with free coins only those that `usable` accepts are taken.
     ///
     /// The shards' finds, merged by rank, are what one shard with all pages would have found.
-    ///
-    /// # Panics
-    /// When `start` is not of `den`.
     pub fn search(
         &self,
-        den: Denomination,
         start: WordNumber,
         which: SearchPages,
         wanted_coins: usize,
@@ -200,7 +204,7 @@ impl FreeMap {
         found: &mut Vec<FoundWord>,
     ) {
         let first = start.page();
-        assert_eq!(first.denomination(), den);
+        let den = first.denomination();
         let mut coins = 0;
         let mut take = |word: WordNumber| {
             if usable(word) {

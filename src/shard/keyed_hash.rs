@@ -7,7 +7,7 @@
 //!
 //! No behaviour may depend on it but speed: tables are looked up, never walked.
 
-use super::interface::Entropy;
+use crate::entropy::Entropy;
 
 /// A hash function that only its shard knows.
 #[derive(Clone, Copy)]

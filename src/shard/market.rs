@@ -14,16 +14,16 @@
 
 use std::ops::ControlFlow;
 
-use hashbrown::HashTable;
 use sha2::{Digest, Sha256};
 
 use crate::coin::{CoinId, PayoutAddress, Place, Secret, TradeCoin};
 
 use super::coin_lists::{CoinList, CoinLists};
 use super::keyed_hash::KeyedHash;
+use super::number_table::NumberTable;
 use super::ordered::Ordered;
-use super::settings::Identifier;
 use super::slots::{Links, Slots, slot_with_links};
+use crate::settings::Identifier;
 
 /// What names a trade locker where everybody can read it (PROTOCOL.md, "Locker identifier").
 ///
@@ -121,9 +121,9 @@ pub struct Market {
     offers_max: usize,
     offers: Slots<Offer>,
     coins: CoinLists,
-    by_an: HashTable<u32>,
+    by_an: NumberTable,
     /// Empty where the identifier is the AN.
-    by_identifier: HashTable<u32>,
+    by_identifier: NumberTable,
     by_listing: Ordered<Listing>,
     by_sequence: Ordered<(TradeCoin, u64)>,
     values: [u128; TradeCoin::ALL.len()],
@@ -139,8 +139,8 @@ impl Market {
             offers_max,
             offers: Slots::new(),
             coins: CoinLists::new(hash),
-            by_an: HashTable::new(),
-            by_identifier: HashTable::new(),
+            by_an: NumberTable::new(),
+            by_identifier: NumberTable::new(),
             by_listing: Ordered::new(hash),
             by_sequence: Ordered::new(hash),
             values: [0; TradeCoin::ALL.len()],
@@ -218,9 +218,9 @@ impl Market {
     /// The AN of the trade locker that an AN or a public identifier names, as *peek trade locker* may.
     pub fn find(&self, an_or_identifier: &[u8; 16]) -> Option<Secret> {
         let of_identifier = || {
-            let named = |&number: &u32| self.offers[number].identifier == *an_or_identifier;
-            let number = *self.by_identifier.find(self.hash.bytes(an_or_identifier), named)?;
-            Some(number).filter(|&number| !self.offers[number].coins.is_empty())
+            let named = |number| self.offers[number].identifier == *an_or_identifier;
+            let number = self.by_identifier.find(self.hash.bytes(an_or_identifier), named);
+            number.filter(|&number| !self.offers[number].coins.is_empty())
         };
         let number = self.with_coins(&Secret::new(*an_or_identifier)).or_else(of_identifier)?;
         Some(self.offers[number].an)
@@ -284,12 +284,12 @@ impl Market {
 
     /// Bytes it takes in memory, the orderings aside.
     pub fn memory_bytes(&self) -> usize {
-        let tables = self.by_an.allocation_size() + self.by_identifier.allocation_size();
+        let tables = self.by_an.memory_bytes() + self.by_identifier.memory_bytes();
         self.offers.memory_bytes() + self.coins.memory_bytes() + tables
     }
 
     fn find_an(&self, an: &Secret) -> Option<u32> {
-        self.by_an.find(self.hash.bytes(an.bytes()), |&number| self.offers[number].an == *an).copied()
+        self.by_an.find(self.hash.bytes(an.bytes()), |number| self.offers[number].an == *an)
     }
 
     fn with_coins(&self, an: &Secret) -> Option<u32> {
@@ -337,10 +337,9 @@ impl Market {
         let (hash, identifier) = (self.hash, public_identifier(an, self.identifier));
         let number = self.offers.insert(Offer { an: *an, identifier, ..Offer::default() });
         let offers = &self.offers;
-        self.by_an.insert_unique(hash.bytes(an.bytes()), number, |&other| hash.bytes(offers[other].an.bytes()));
+        self.by_an.insert(hash.bytes(an.bytes()), number, |other| hash.bytes(offers[other].an.bytes()));
         if self.identifier == Identifier::Hashed {
-            let hash_of = |&other: &u32| hash.bytes(&offers[other].identifier);
-            self.by_identifier.insert_unique(hash.bytes(&identifier), number, hash_of);
+            self.by_identifier.insert(hash.bytes(&identifier), number, |other| hash.bytes(&offers[other].identifier));
         }
         number
     }
@@ -348,13 +347,12 @@ impl Market {
     /// Ends an offer of nothing.
     fn close(&mut self, number: u32) {
         let Offer { an, identifier, .. } = self.offers.remove(number);
-        let find = |table: &mut HashTable<u32>, name: &[u8; 16]| {
-            let found = table.find_entry(self.hash.bytes(name), |&other| other == number);
-            found.unwrap_or_else(|_| panic!("an offer is found by its names")).remove();
-        };
-        find(&mut self.by_an, an.bytes());
+        let is_it = |other| other == number;
+        self.by_an.remove(self.hash.bytes(an.bytes()), is_it).expect("an offer is found by its AN");
         if self.identifier == Identifier::Hashed {
-            find(&mut self.by_identifier, &identifier);
+            self.by_identifier
+                .remove(self.hash.bytes(&identifier), is_it)
+                .expect("an offer is found by its identifier");
         }
     }
 }

@@ -15,9 +15,8 @@
 
 use std::net::IpAddr;
 
-use hashbrown::HashTable;
-
 use super::keyed_hash::KeyedHash;
+use super::number_table::NumberTable;
 use super::partition::address_bytes;
 use super::slots::{Links, NONE, Slots, slot_with_links};
 
@@ -45,7 +44,7 @@ pub struct RateLimit {
     addresses: Slots<Address>,
     /// Microseconds of [`Now::monotonic_us`](super::interface::Now::monotonic_us).
     times: Vec<u64>,
-    by_address: HashTable<u32>,
+    by_address: NumberTable,
     least_recent: u32,
     violations: u64,
     evictions: u64,
@@ -65,7 +64,7 @@ impl RateLimit {
             addresses_max,
             addresses: Slots::new(),
             times: Vec::new(),
-            by_address: HashTable::new(),
+            by_address: NumberTable::new(),
             least_recent: NONE,
             violations: 0,
             evictions: 0,
@@ -115,7 +114,7 @@ impl RateLimit {
     }
 
     fn find(&self, bytes: &[u8; 16]) -> Option<u32> {
-        self.by_address.find(self.hash.bytes(bytes), |&number| self.addresses[number].bytes == *bytes).copied()
+        self.by_address.find(self.hash.bytes(bytes), |number| self.addresses[number].bytes == *bytes)
     }
 
     /// Starts to know an address, at the end of the ring.
@@ -129,7 +128,7 @@ impl RateLimit {
             self.times.resize(times, 0);
         }
         let (hash, addresses) = (self.hash, &self.addresses);
-        self.by_address.insert_unique(hash.bytes(&bytes), number, |&other| hash.bytes(&addresses[other].bytes));
+        self.by_address.insert(hash.bytes(&bytes), number, |other| hash.bytes(&addresses[other].bytes));
         self.addresses.append(&mut self.least_recent, number);
         number
     }
@@ -141,8 +140,8 @@ impl RateLimit {
         let limit = self.limit as usize;
         let last = number as usize * limit + (next as usize + limit - 1) % limit;
         self.evictions += u64::from(now_us < self.times[last].saturating_add(self.window_us));
-        let found = self.by_address.find_entry(self.hash.bytes(&bytes), |&other| other == number);
-        found.unwrap_or_else(|_| panic!("an address is found by its bytes")).remove();
+        let found = self.by_address.remove(self.hash.bytes(&bytes), |other| other == number);
+        assert!(found.is_some(), "an address is found by its bytes");
         self.addresses.unlink(&mut self.least_recent, number);
         self.addresses.remove(number);
     }

@@ -1,4 +1,36 @@
 //! What is on disk, and nothing else: formats, and the blocking work on them at start and offline.
+//!
+//! # The data directory
+//! ```text
+//! node                   which format this directory has
+//! lock                   held by the one process that uses it
+//! coins/<00..14>.pages   a denomination each: page n of it at byte n * 20,480; a hole was never used
+//! log/<shard>/control    what of the log is in place, and where the rest begins
+//! log/<shard>/segment-<slot>, double, orders-0, orders-1
+//! ```
+//!
+//! Pure parts, used by the shards: [`layout`], [`wal`]'s writer, [`control`], [`double_write`], [`orders`].
+//! Blocking parts, at start and offline, over [`storage`]: [`wal`]'s scanner, [`pages`], [`recovery`].
+//!
+//! # Layout
+//! * [`layout`]: aligned memory and the page of 1024 coins
+//! * [`wal`]: the log of commit records
+//! * [`control`]: the control block
+//! * [`double_write`]: the area that pages pass through on their way to their place
+//! * [`orders`]: payout addresses of trade lockers
+//! * [`pages`]: pages in their place
+//! * [`recovery`]: opens a data directory
+//! * [`storage`]: the disk as a trait, and the real one
+//! * [`files`]: the names of all of them
+//! * [`error`]: what can be wrong
 
+pub mod control;
 pub mod double_write;
+pub mod error;
+pub mod files;
 pub mod layout;
+pub mod orders;
+pub mod pages;
+pub mod recovery;
+pub mod storage;
+pub mod wal;

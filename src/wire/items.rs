@@ -2,7 +2,7 @@
 //!
 //! A payload or an answer is a few fields and a list of equal items. [`Items`] is that list as a view of the bytes;
 //! [`Item`] is what one of them looks like, and its one home is the implementation. The few fields are taken off the
-//! front with [`Fields`], or off the end with `split_last_chunk`.
+//! front with `Fields`, or off the end with `split_last_chunk`.
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -17,3 +17,6 @@ pub mod reply;
 pub mod request;
 pub mod seal;
 pub mod status;
+
+#[cfg(test)]
+mod hostile_bytes_test;

@@ -371,3 +371,197 @@ fn open_modern(body: &[u8], key: &Key, iv: &[u8; 16], payload: &mut Vec<u8>) -> 
     stream_256(key, iv).apply_keystream(payload);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::header;
+    use super::super::seal::tests::{NODE, PAYLOAD, keys, sealed};
+    use super::*;
+
+    const RANDOM: [u8; 24] = [
+        160, 161, 162, 163, 164, 165, 166, 167, 168, 169, 170, 171, 172, 173, 174, 175, 176, 177, 178, 179, 180, 181,
+        182, 183,
+    ];
+
+    // Computed with another implementation of AES, SHA-256 and HMAC.
+    const REPLY_1: [u8; 36] = [
+        0xFD, 0x2D, 0xA6, 0x27, 0x51, 0x56, 0x57, 0x20, 0x79, 0x66, 0xEA, 0x66, 0x62, 0x2E, 0x99, 0x9A, 0x36, 0xAA,
+        0xBA, 0x3A, 0x18, 0x72, 0x26, 0x2E, 0x67, 0xEC, 0x60, 0x94, 0xBF, 0x8C, 0x5D, 0x14, 0x56, 0xAA, 0x3E, 0x3E,
+    ];
+    const REPLY_4: [u8; 68] = [
+        0x98, 0x2B, 0xC1, 0xB6, 0x62, 0xE2, 0x8E, 0xFB, 0x29, 0xF5, 0x02, 0x21, 0xA3, 0x38, 0x0A, 0x94, 0xC6, 0x4B,
+        0x20, 0x97, 0xFA, 0x5C, 0x47, 0x4E, 0x7F, 0xF8, 0x15, 0x6A, 0x1A, 0xE5, 0x86, 0xE7, 0xBA, 0xB1, 0x91, 0x4C,
+        0x6C, 0xE6, 0x8B, 0x63, 0xA3, 0x5D, 0xA7, 0xE9, 0xB2, 0x36, 0x39, 0xE0, 0x84, 0xC3, 0xEF, 0xFA, 0x6C, 0x99,
+        0xA7, 0x9C, 0x9A, 0x03, 0xCE, 0x5E, 0x01, 0x7A, 0x27, 0x34, 0xAC, 0x62, 0x3E, 0x3E,
+    ];
+    const REPLY_5: [u8; 68] = [
+        0xC7, 0xB4, 0xE9, 0xC5, 0x60, 0x8B, 0xCB, 0x2D, 0xE2, 0xC4, 0x32, 0x63, 0x66, 0xFF, 0xD9, 0x8C, 0x5D, 0xC1,
+        0x68, 0x41, 0x3F, 0xC2, 0x54, 0x1E, 0x07, 0xB4, 0xF5, 0x7C, 0x5B, 0x51, 0xFC, 0x2A, 0xCD, 0x7A, 0xEE, 0xD2,
+        0x68, 0x4A, 0x6E, 0x9A, 0xF9, 0x21, 0x6A, 0xE3, 0x5F, 0xE5, 0x52, 0xAA, 0x4C, 0xF8, 0x68, 0x31, 0xF1, 0x48,
+        0x0D, 0x19, 0x13, 0x9D, 0xA3, 0xC9, 0x42, 0xDB, 0xA5, 0xF5, 0x81, 0xB6, 0x3E, 0x3E,
+    ];
+
+    /// The reply with a status and a payload to the request that [`sealed`] makes.
+    fn reply(key_name: KeyName, key: &Key, status: Status, payload: &[u8]) -> (Vec<u8>, Sealed) {
+        let (_, sealed) = sealed(key_name, key);
+        let head = ReplyHead::new(&sealed.header, Opened { signature: sealed.signature });
+        let mut out = Vec::new();
+        write(&mut out, &head, key, status, 0x0102_0304, payload, RANDOM);
+        assert_eq!(out.len(), head.reply_bytes(payload.len()));
+        (out, sealed)
+    }
+
+    #[test]
+    fn golden_bytes_of_the_short_form() {
+        let plain = [PAYLOAD.as_slice(), b">>"].concat();
+        let bodies = [plain.as_slice(), &REPLY_1, &REPLY_1];
+        for ((key_name, key), body) in keys().into_iter().zip(bodies) {
+            let (out, sealed) = reply(key_name, &key, Status::Success, PAYLOAD);
+            assert_eq!(&out[..16], b"\x0B\0\xFA\0\0\x01\x16\x17\0\0\0\x24\x01\x02\x03\x04");
+            assert_eq!(out[16..32], sealed.signature);
+            assert_eq!(&out[32..], body);
+        }
+    }
+
+    #[test]
+    fn golden_bytes_of_the_long_form() {
+        let [.., (name_4, key_4), (name_5, key_5)] = keys();
+        let (out, _) = reply(name_4, &key_4, Status::Success, PAYLOAD);
+        assert_eq!(&out[..16], b"\x0B\0\xFA\0\x01\x02\x03\x04\0\0\0\x44\0\0\0\0");
+        assert_eq!(&out[16..24], b"\x04\0\0\0\0\x07\0\0");
+        assert_eq!((&out[24..46], &out[46..48], &out[48..]), (&RANDOM[..22], &[38, 39][..], &REPLY_4[..]));
+
+        let (out, _) = reply(name_5, &key_5, Status::Success, PAYLOAD);
+        assert_eq!(&out[16..29], b"\x05\0\0\0\0\x07\0\0\x01\0\x0F\x42\x40");
+        assert_eq!((&out[29..46], &out[46..48], &out[48..]), (&RANDOM[5..22], &[38, 39][..], &REPLY_5[..]));
+    }
+
+    #[test]
+    fn golden_bytes_of_a_header_error() {
+        let error = HeaderError { status: Status::CommandGroup, group: 77, echo: *b"EC" };
+        let mut out = b"before".to_vec();
+        let head = ReplyHead::for_error(&NODE, &error);
+        write(&mut out, &head, &Key::None, error.status, 9, b"", RANDOM);
+        let mut expected = *b"\x0B\0\x05\x4D\0\x01EC\0\0\0\0\0\0\0\x09\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+        assert_eq!(&out[6..], expected);
+
+        // The client reads it, whatever type its request had.
+        expected[3] = 0;
+        for (key_name, key) in keys() {
+            let (bytes, sealed) = sealed(key_name, &key);
+            expected[6..8].copy_from_slice(&bytes[30..32]);
+            assert_eq!(measure_reply(&expected, key_name.encryption()), Some(32));
+            let summary = read(&expected, &sealed, &key, &mut Vec::new()).unwrap();
+            assert_eq!(summary, ReplySummary { status: Status::CommandGroup, micros: 9 });
+        }
+    }
+
+    #[test]
+    fn a_reply_without_payload_has_no_body() {
+        for (key_name, key) in keys() {
+            let (out, sealed) = reply(key_name, &key, Status::AllPass, b"");
+            assert_eq!(out.len(), key_name.encryption().header_bytes());
+            assert_eq!(&out[9..12], [0, 0, 0]);
+            let mut payload = vec![1];
+            assert_eq!(read(&out, &sealed, &key, &mut payload).unwrap().status, Status::AllPass);
+            assert!(payload.is_empty());
+            // No key is needed for it: it may be the missing key that it reports.
+            let head = ReplyHead::new(&sealed.header, Opened::default());
+            write(&mut Vec::new(), &head, &Key::None, Status::EncryptionCoinNotFound, 0, b"", RANDOM);
+        }
+    }
+
+    #[test]
+    fn a_draft_is_written_in_place_and_can_be_emptied() {
+        for (key_name, key) in keys() {
+            let (expected, sealed) = reply(key_name, &key, Status::Success, PAYLOAD);
+            let head = ReplyHead::new(&sealed.header, Opened { signature: sealed.signature });
+            let mut out = b"another reply".to_vec();
+            let draft = begin(&mut out, &head);
+            out.extend_from_slice(b"a first try");
+            assert_eq!(draft.payload_bytes(&out), 11);
+            draft.discard_payload(&mut out);
+            out.extend_from_slice(PAYLOAD);
+            assert_eq!((draft.start(), draft.reply_bytes(&out)), (13, expected.len()));
+            draft.finish(&mut out, &key, Status::Success, 0x0102_0304, RANDOM);
+            assert_eq!(out[13..], expected);
+        }
+    }
+
+    #[test]
+    fn a_client_reads_what_a_node_wrote() {
+        for (key_name, key) in keys() {
+            for payload in [PAYLOAD.as_slice(), b"!", &[9; 70_000]] {
+                let (out, sealed) = reply(key_name, &key, Status::Mixed, payload);
+                let encryption = key_name.encryption();
+                assert!((0..32).all(|length| measure_reply(&out[..length], encryption).is_none()));
+                assert!(
+                    [32, out.len() - 1, out.len()]
+                        .iter()
+                        .all(|&l| measure_reply(&out[..l], encryption) == Some(out.len()))
+                );
+                let mut read_payload = Vec::new();
+                let summary = read(&out, &sealed, &key, &mut read_payload).unwrap();
+                assert_eq!(summary, ReplySummary { status: Status::Mixed, micros: 0x0102_0304 });
+                assert_eq!(read_payload, payload);
+            }
+        }
+    }
+
+    #[test]
+    fn a_client_refuses_what_is_not_its_reply() {
+        for (key_name, key) in keys() {
+            let (out, sealed) = reply(key_name, &key, Status::Success, PAYLOAD);
+            let with = |at: usize, byte: u8| {
+                let mut changed = out.clone();
+                changed[at] = byte;
+                let mut payload = vec![1];
+                let error = read(&changed, &sealed, &key, &mut payload).unwrap_err();
+                assert!(payload.is_empty());
+                error
+            };
+            let (last, modern) = (out.len() - 1, key_name.encryption().is_modern());
+            assert_eq!(with(0, 12), ReplyError::RaidaId(12));
+            assert_eq!(with(2, 1), ReplyError::Status(1));
+            assert_eq!(with(3, 9), ReplyError::Group(9));
+            assert_eq!(with(11, 0), ReplyError::Length);
+            assert_eq!(with(if modern { 47 } else { 7 }, 0), ReplyError::Echo);
+            assert_eq!(with(last, b'!'), ReplyError::Terminator);
+            assert_eq!(
+                with(if modern { 50 } else { 20 }, 1),
+                if modern { ReplyError::Hmac } else { ReplyError::Signature }
+            );
+            assert_eq!(read(&out[..last], &sealed, &key, &mut Vec::new()), Err(ReplyError::Length));
+            assert_eq!(read(b"", &sealed, &key, &mut Vec::new()), Err(ReplyError::Length));
+        }
+    }
+
+    #[test]
+    fn a_success_must_be_signed_and_a_refusal_need_not() {
+        for (key_name, key) in keys().into_iter().take(3) {
+            let (_, sealed) = sealed(key_name, &key);
+            let head = ReplyHead::new(&sealed.header, Opened::default());
+            let unsigned = |status, payload: &[u8]| {
+                let mut out = Vec::new();
+                write(&mut out, &head, &key, status, 0, payload, RANDOM);
+                read(&out, &sealed, &key, &mut Vec::new()).map(|summary| summary.status)
+            };
+            assert_eq!(unsigned(Status::Crc, b""), Ok(Status::Crc));
+            assert_eq!(unsigned(Status::AllPass, b""), Err(ReplyError::Signature));
+            assert_eq!(unsigned(Status::AllFail, b"payload"), Err(ReplyError::Signature));
+        }
+    }
+
+    #[test]
+    fn the_reply_to_a_request_without_body_has_a_zero_signature() {
+        let bytes = b"\x01\0\x0B\0\0\x01\0\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0EC";
+        let header = header::parse(bytes, &NODE).unwrap();
+        let mut out = Vec::new();
+        let head = ReplyHead::new(&header, Opened::default());
+        write(&mut out, &head, &Key::None, Status::Success, 0, b"1.0", RANDOM);
+        assert_eq!(out[16..], *b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x001.0>>");
+        let mut payload = Vec::new();
+        read(&out, &Sealed { header, signature: [0; 16] }, &Key::None, &mut payload).unwrap();
+        assert_eq!(payload, b"1.0");
+    }
+}

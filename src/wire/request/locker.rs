@@ -3,7 +3,7 @@
 //! The key of a locker is the AN of the coins in it and ends `FF FF FF FF`. The AN of a trade locker says what it is
 //! sold for: see [`SaleTerms`].
 
-use crate::coin::{Place, Secret, TradeCoin};
+use crate::coin::{PayoutAddress, Place, Secret, TradeCoin};
 use crate::wire::items::{Coins, Fields, Item, SecretCoins};
 use crate::wire::status::Status;
 
@@ -47,57 +47,6 @@ impl SaleTerms {
         bytes[9..13].copy_from_slice(&self.price.to_be_bytes());
         bytes[13] = self.coin_type as u8;
         Secret::new(bytes)
-    }
-}
-
-/// Where the buyer of a trade locker pays: 129 bytes.
-///
-/// | at | size | field |
-/// |---|---|---|
-/// | 0 | 1 | length, 16..=120 |
-/// | 1 | 128 | the address, then zeros |
-///
-/// What follows the address on the wire is ignored, and zero here.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PayoutAddress {
-    length: u8,
-    bytes: [u8; 128],
-}
-
-impl PayoutAddress {
-    /// Its size on the wire and on disk.
-    pub const BYTES: usize = 129;
-    /// The shortest address.
-    pub const LENGTH_MIN: usize = 16;
-    /// The longest address.
-    pub const LENGTH_MAX: usize = 120;
-
-    /// The address of its own bytes, `None` when it is too short or too long (status 198).
-    pub fn new(address: &[u8]) -> Option<Self> {
-        if !(Self::LENGTH_MIN..=Self::LENGTH_MAX).contains(&address.len()) {
-            return None;
-        }
-        let mut bytes = [0; 128];
-        bytes[..address.len()].copy_from_slice(address);
-        Some(Self { length: address.len() as u8, bytes })
-    }
-
-    /// The address of its 129 bytes, `None` when the length is not one.
-    pub fn decode(bytes: &[u8; Self::BYTES]) -> Option<Self> {
-        Self::new(bytes[1..].get(..usize::from(bytes[0]))?)
-    }
-
-    /// Its 129 bytes.
-    pub fn encode(&self) -> [u8; Self::BYTES] {
-        let mut bytes = [0; Self::BYTES];
-        bytes[0] = self.length;
-        bytes[1..].copy_from_slice(&self.bytes);
-        bytes
-    }
-
-    /// The address itself.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.length)]
     }
 }
 

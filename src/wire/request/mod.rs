@@ -16,12 +16,12 @@ pub mod status;
 
 use std::fmt;
 
-use crate::coin::{Place, Secret, TradeCoin};
+use crate::coin::{PayoutAddress, Place, Secret, TradeCoin};
 use crate::wire::items::{Coins, PownCoins, SecretCoin, SecretCoins};
 use crate::wire::status::Status;
 
 use change::ChangeOperation;
-use locker::{Lockers, PayoutAddress};
+use locker::Lockers;
 
 /// Which command: its place in [`COMMANDS`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -435,7 +435,7 @@ impl fmt::Debug for Request<'_> {
 }
 
 /// Whether a secret is a locker's key: ends `FF FF FF FF`.
-fn is_locker_key(key: &Secret) -> bool {
+pub fn is_locker_key(key: &Secret) -> bool {
     matches!(key.place(), Place::Locker(_))
 }
 

@@ -1,0 +1,224 @@
+//! The logs' directories: read, made, changed, removed.
+
+use super::OpenedShard;
+use crate::store::control::{Control, OrdersImage, SLOT_BYTES, UsedPages};
+use crate::store::double_write::{self, AREA_BYTES};
+use crate::store::error::StoreError;
+use crate::store::files::{self, SURPLUS, UNFINISHED};
+use crate::store::layout::{AlignedBytes, BLOCK_BYTES};
+use crate::store::orders::{Order, encode_image};
+use crate::store::storage::{Storage, Zeros};
+use crate::store::wal::{Geometry, LogStart, LogTail, Scanned};
+
+/// What the logs shall be.
+pub struct Target {
+    /// One log each.
+    pub shards: u8,
+    /// The sizes of their segments.
+    pub geometry: Geometry,
+    /// Up to which sequence everything is in place.
+    pub sequence: u64,
+    /// Pages ever used.
+    pub used: UsedPages,
+    /// All orders.
+    pub orders: Vec<Order>,
+}
+
+/// Removes what a crash left of logs and segments being made or removed.
+pub fn remove_left_overs(storage: &dyn Storage) -> Result<(), StoreError> {
+    for name in storage.list(files::LOGS)? {
+        let path = format!("{}/{name}", files::LOGS);
+        if name.ends_with(UNFINISHED) || name.ends_with(SURPLUS) {
+            remove_tree(storage, &path)?;
+        } else {
+            for name in storage.list(&path)?.iter().filter(|name| name.ends_with(UNFINISHED)) {
+                storage.remove(&format!("{path}/{name}"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn remove_tree(storage: &dyn Storage, path: &str) -> Result<(), StoreError> {
+    for name in storage.list(path)? {
+        storage.remove(&format!("{path}/{name}"))?;
+    }
+    storage.remove_directory(path)
+}
+
+/// The control blocks of all logs: log 0's, log 1's … There is at least one.
+pub fn read_controls(storage: &dyn Storage) -> Result<Vec<Control>, StoreError> {
+    let mut found: Vec<u8> = storage.list(files::LOGS)?.iter().filter_map(|name| name.parse().ok()).collect();
+    found.sort_unstable();
+    let last = found.last().copied().unwrap_or(0);
+    (0..=last).map(|shard| read_control(storage, shard)).collect()
+}
+
+fn read_control(storage: &dyn Storage, shard: u8) -> Result<Control, StoreError> {
+    let path = files::control(shard);
+    if storage.length(&path)? != Some(2 * SLOT_BYTES as u64) {
+        return Err(StoreError::DamagedControl { path });
+    }
+    let mut slots = AlignedBytes::zeroed(2 * SLOT_BYTES);
+    storage.read_at(&path, 0, &mut slots)?;
+    let whole = |slot: &[u8]| Control::decode(slot).is_some();
+    if slots.chunks_exact(SLOT_BYTES).filter(|slot| whole(slot)).count() == 1 {
+        log::warn!("{path}: one of its two blocks is torn or damaged, going on with the other");
+    }
+    match Control::newest(&slots) {
+        Some(control) if control.writer == shard => Ok(control),
+        _ => Err(StoreError::DamagedControl { path }),
+    }
+}
+
+/// Makes the logs what they shall be. `controls` and `scanned` are those of the logs there are; nothing in them is
+/// needed any more, as all of it is in place or in `target`.
+pub fn set_up(
+    storage: &dyn Storage,
+    controls: Vec<Control>,
+    scanned: &[Scanned],
+    target: &Target,
+) -> Result<Vec<OpenedShard>, StoreError> {
+    let logs = controls.len() as u8;
+    for shard in 0..logs {
+        empty_double_write_area(storage, &files::double_write(shard))?;
+    }
+    let mut opened = Vec::with_capacity(usize::from(target.shards));
+    for (control, scanned) in controls.into_iter().zip(scanned).take(usize::from(target.shards)) {
+        opened.push(renew(storage, control, scanned, target)?);
+    }
+    for shard in logs..target.shards {
+        opened.push(make(storage, shard, target)?);
+    }
+    // The last first: what is there is always 0, 1, 2 … without a gap.
+    for shard in (target.shards..logs).rev() {
+        let surplus = format!("{}{SURPLUS}", files::log(shard));
+        storage.rename(&files::log(shard), &surplus)?;
+        storage.sync_directory(files::LOGS)?;
+        remove_tree(storage, &surplus)?;
+    }
+    storage.sync_directory(files::LOGS)?;
+    Ok(opened)
+}
+
+fn empty_double_write_area(storage: &dyn Storage, path: &str) -> Result<(), StoreError> {
+    if storage.length(path)? != Some(AREA_BYTES as u64) {
+        storage.create(path, AREA_BYTES as u64, Zeros::Written)?;
+        storage.sync(path)?;
+        return storage.sync_directory(path.rsplit_once('/').expect("a file of a log").0);
+    }
+    let mut header = AlignedBytes::zeroed(BLOCK_BYTES);
+    storage.read_at(path, 0, &mut header)?;
+    if header.iter().any(|&byte| byte != 0) {
+        header.fill(0);
+        storage.write_durably(path, 0, &header)?;
+    }
+    debug_assert!(double_write::decode(&header).is_empty());
+    Ok(())
+}
+
+/// Starts a log anew that is there.
+fn renew(
+    storage: &dyn Storage,
+    mut control: Control,
+    scanned: &Scanned,
+    target: &Target,
+) -> Result<OpenedShard, StoreError> {
+    let shard = control.writer;
+    let path = files::control(shard);
+    control.orders = control.orders.next();
+    write_orders(storage, &files::log(shard), control.orders, &target.orders)?;
+    control.epoch += 1;
+    control.sequence = target.sequence;
+    control.used = target.used.clone();
+    control.tail = LogTail { segment: 0, batch: scanned.next_batch, previous_crc: scanned.previous_crc };
+    let geometry = target.geometry;
+    if (control.segments, control.segment_bytes) != (geometry.segments, geometry.segment_bytes) {
+        control.segments = 0;
+        control.generation += 1;
+        write_control(storage, &path, &control)?;
+        change_segments(storage, shard, geometry)?;
+        (control.segments, control.segment_bytes) = (geometry.segments, geometry.segment_bytes);
+    }
+    for _ in 0..2 {
+        control.generation += 1;
+        write_control(storage, &path, &control)?;
+    }
+    Ok(opened(control))
+}
+
+/// Makes a log that is not there, under another name until it is complete.
+fn make(storage: &dyn Storage, shard: u8, target: &Target) -> Result<OpenedShard, StoreError> {
+    let directory = format!("{}{UNFINISHED}", files::log(shard));
+    storage.create_directory(&directory)?;
+    for slot in 0..target.geometry.segments {
+        let path = format!("{directory}/segment-{slot}");
+        storage.create(&path, target.geometry.segment_bytes, Zeros::Written)?;
+        storage.sync(&path)?;
+    }
+    for (name, bytes) in [("control", 2 * SLOT_BYTES), ("double", AREA_BYTES), ("orders-0", 0), ("orders-1", 0)] {
+        let path = format!("{directory}/{name}");
+        storage.create(&path, bytes as u64, Zeros::Written)?;
+        storage.sync(&path)?;
+    }
+    let mut control = Control {
+        writer: shard,
+        generation: 0,
+        epoch: 1,
+        sequence: target.sequence,
+        tail: LogTail { segment: 0, batch: 1, previous_crc: 0 },
+        segments: target.geometry.segments,
+        segment_bytes: target.geometry.segment_bytes,
+        orders: OrdersImage::FIRST,
+        used: target.used.clone(),
+    };
+    write_orders(storage, &directory, control.orders, &target.orders)?;
+    for _ in 0..2 {
+        control.generation += 1;
+        write_control(storage, &format!("{directory}/control"), &control)?;
+    }
+    storage.sync_directory(&directory)?;
+    storage.rename(&directory, &files::log(shard))?;
+    storage.sync_directory(files::LOGS)?;
+    Ok(opened(control))
+}
+
+fn opened(control: Control) -> OpenedShard {
+    OpenedShard { log: LogStart { writer: control.writer, epoch: control.epoch, tail: control.tail }, control }
+}
+
+fn write_control(storage: &dyn Storage, path: &str, control: &Control) -> Result<(), StoreError> {
+    storage.write_durably(path, control.offset(), &control.to_block())
+}
+
+/// Writes the image of all orders.
+fn write_orders(
+    storage: &dyn Storage,
+    directory: &str,
+    image: OrdersImage,
+    orders: &[Order],
+) -> Result<(), StoreError> {
+    let path = format!("{directory}/orders-{}", image.slot);
+    storage.write_durably(&path, 0, &encode_image(image.generation, orders.iter()))
+}
+
+/// Gives a log that holds nothing the segments it shall have.
+fn change_segments(storage: &dyn Storage, shard: u8, geometry: Geometry) -> Result<(), StoreError> {
+    let directory = files::log(shard);
+    for slot in 0..geometry.segments {
+        let path = files::segment(shard, slot);
+        if storage.length(&path)? != Some(geometry.segment_bytes) {
+            let unfinished = format!("{path}{UNFINISHED}");
+            storage.create(&unfinished, geometry.segment_bytes, Zeros::Written)?;
+            storage.sync(&unfinished)?;
+            storage.rename(&unfinished, &path)?;
+        }
+    }
+    for name in storage.list(&directory)? {
+        let slot = name.strip_prefix("segment-").and_then(|slot| slot.parse::<u16>().ok());
+        if slot.is_some_and(|slot| slot >= geometry.segments) {
+            storage.remove(&format!("{directory}/{name}"))?;
+        }
+    }
+    storage.sync_directory(&directory)
+}

@@ -1,0 +1,141 @@
+//! Opens a data directory: repairs, replays, and sets the logs up for any number of shards.
+//!
+//! The steps, in an order that lets a crash at any point start over:
+//! 1. The control blocks of all logs say up to which sequence everything is in place: S, the highest of them.
+//! 2. Pages torn in their place come back from the double-write areas.
+//! 3. All logs are scanned; records up to S are skipped, of the rest the highest sequence of each coin wins. Records
+//!    are absolute, so replaying them twice is harmless. They go to their pages through log 0's double-write area.
+//! 4. Orders are merged from images and logs, the highest sequence of each AN wins, and go as one image to each log.
+//! 5. The double-write areas are emptied: a page that rots later must not be taken back to an old copy.
+//! 6. The control blocks get a new epoch and the new S, log 0's first. With that one write the recovery is done: what
+//!    other logs still hold is at or below S. Both slots are written, so that the loss of one loses nothing.
+//! 7. Missing logs are made and surplus ones removed, under names that are no log's while they are incomplete.
+
+mod logs;
+mod replay;
+
+#[cfg(test)]
+mod tests;
+
+use super::control::{Control, UsedPages};
+use super::error::StoreError;
+use super::files;
+use super::orders::Order;
+use super::storage::Storage;
+use super::wal::{Geometry, LogStart};
+use crate::coin::Denomination;
+
+/// The line in `node` that makes a directory a data directory of this format.
+pub const NODE_LINE: &str = "raida data directory, format 1\n";
+
+/// A data directory that is ready for its shards.
+#[derive(Debug)]
+pub struct Opened {
+    /// For each shard where its log goes on.
+    pub shards: Vec<OpenedShard>,
+    /// All orders, for every shard to take those at home with it. Orders that no coin belongs to are among them.
+    pub orders: Vec<Order>,
+    /// The highest sequence that was ever given: the clocks start above it.
+    pub sequence: u64,
+    /// Every page ever used.
+    pub used: UsedPages,
+    /// Commit records replayed.
+    pub recovered: u64,
+    /// Torn pages that were repaired.
+    pub repaired: u64,
+}
+
+/// Where a shard goes on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OpenedShard {
+    /// For [`Log::new`](super::wal::Log::new).
+    pub log: LogStart,
+    /// The control block on disk.
+    pub control: Control,
+}
+
+/// Opens the data directory for so many shards.
+///
+/// # Errors
+/// What is damaged, by name; nothing is guessed. After an error the directory can be opened again.
+///
+/// # Panics
+/// When `shards` is 0 or the geometry out of its bounds: configuration checks them first.
+pub fn open(storage: &dyn Storage, shards: u8, geometry: Geometry) -> Result<Opened, StoreError> {
+    assert!(shards > 0);
+    geometry.check();
+    check_files(storage)?;
+    logs::remove_left_overs(storage)?;
+    let controls = logs::read_controls(storage)?;
+    let mut used = UsedPages::none();
+    controls.iter().for_each(|control| used.add(&control.used));
+    let in_place = controls.iter().map(|control| control.sequence).max().expect("at least one log");
+    let repaired = replay::repair_torn_pages(storage, controls.len(), &used)?;
+    let mut replay = replay::Replay::new(in_place);
+    let mut scanned = Vec::with_capacity(controls.len());
+    for control in &controls {
+        replay.read_image(storage, control)?;
+        scanned.push(replay.read_log(storage, control)?);
+    }
+    replay.write_pages(storage, &mut used)?;
+    let orders = replay.orders();
+    let target = logs::Target { shards, geometry, sequence: replay.sequence(), used, orders };
+    let shards = logs::set_up(storage, controls, &scanned, &target)?;
+    Ok(Opened {
+        shards,
+        orders: target.orders,
+        sequence: target.sequence,
+        used: target.used,
+        recovered: replay.records(),
+        repaired,
+    })
+}
+
+/// Makes an empty data directory with one log in an empty storage. The `node` file comes last: without it the
+/// directory is none.
+pub fn initialise(storage: &dyn Storage, geometry: Geometry) -> Result<(), StoreError> {
+    geometry.check();
+    storage.create_directory(files::COINS)?;
+    for den in Denomination::all() {
+        let path = files::coins(den);
+        storage.create(&path, files::COINS_BYTES, super::storage::Zeros::Hole)?;
+        storage.sync(&path)?;
+    }
+    storage.sync_directory(files::COINS)?;
+    finish_directory(storage, geometry, UsedPages::none(), Vec::new())
+}
+
+/// Adds log and `node` to a directory whose coin files are complete and durable.
+pub fn finish_directory(
+    storage: &dyn Storage,
+    geometry: Geometry,
+    used: UsedPages,
+    orders: Vec<Order>,
+) -> Result<(), StoreError> {
+    storage.create_directory(files::LOGS)?;
+    let sequence = orders.iter().map(|order| order.sequence).max().unwrap_or(0);
+    logs::set_up(storage, Vec::new(), &[], &logs::Target { shards: 1, geometry, sequence, used, orders })?;
+    let unfinished = format!("{}{}", files::NODE, files::UNFINISHED);
+    storage.create(&unfinished, 0, super::storage::Zeros::Hole)?;
+    storage.write_durably(&unfinished, 0, NODE_LINE.as_bytes())?;
+    storage.rename(&unfinished, files::NODE)?;
+    storage.sync_directory("")
+}
+
+/// Refuses a directory that is none, or of another format, or without all its coin files.
+fn check_files(storage: &dyn Storage) -> Result<(), StoreError> {
+    let not = |why: &str| StoreError::NotADataDirectory { why: why.to_string() };
+    let Some(length) = storage.length(files::NODE)? else { return Err(not("it has no file `node`")) };
+    let mut line = vec![0; length.min(4096) as usize];
+    storage.read_at(files::NODE, 0, &mut line)?;
+    if line != NODE_LINE.as_bytes() {
+        return Err(not("its file `node` names another format"));
+    }
+    for den in Denomination::all() {
+        let path = files::coins(den);
+        if storage.length(&path)? != Some(files::COINS_BYTES) {
+            return Err(StoreError::DamagedFile { path, why: "it is missing or of another size" });
+        }
+    }
+    Ok(())
+}

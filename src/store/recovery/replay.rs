@@ -1,0 +1,162 @@
+//! What the logs say, brought to the pages.
+
+use std::collections::HashMap;
+
+use crate::coin::{CoinId, CoinRecord, PageNumber, Secret};
+use crate::store::control::{Control, UsedPages};
+use crate::store::double_write;
+use crate::store::error::StoreError;
+use crate::store::files;
+use crate::store::layout::{AlignedBytes, PAGE_BYTES, PageFrame, PageState, page_state};
+use crate::store::orders::{Order, decode_image};
+use crate::store::pages::{PageWriter, read_page};
+use crate::store::storage::Storage;
+use crate::store::wal::{CommitRecord, Scanned, Source, scan};
+
+/// Puts the copies in the double-write areas of so many logs in place where the page there is not whole; returns how
+/// many. Of two copies of a page the one of the higher sequence counts.
+pub fn repair_torn_pages(storage: &dyn Storage, logs: usize, used: &UsedPages) -> Result<u64, StoreError> {
+    let mut copies: HashMap<PageNumber, (u64, AlignedBytes)> = HashMap::new();
+    for log in 0..logs {
+        let path = files::double_write(log as u8);
+        let Some(length) = storage.length(&path)? else { continue };
+        let mut area = AlignedBytes::zeroed(double_write::AREA_BYTES.min(length as usize));
+        storage.read_at(&path, 0, &mut area)?;
+        for (page, at) in double_write::decode(&area) {
+            let PageState::Used(sequence) = page_state(&area[at..at + PAGE_BYTES], page) else { continue };
+            if copies.get(&page).is_none_or(|(other, _)| *other < sequence) {
+                let mut copy = AlignedBytes::zeroed(PAGE_BYTES);
+                copy.copy_from_slice(&area[at..at + PAGE_BYTES]);
+                copies.insert(page, (sequence, copy));
+            }
+        }
+    }
+    let mut repaired = 0;
+    let mut frame = PageFrame::zeroed();
+    for (page, (_, copy)) in &copies {
+        match read_page(storage, *page, used, &mut frame) {
+            Err(StoreError::DamagedPage { .. } | StoreError::LostPage { .. }) => {}
+            Err(error) => return Err(error),
+            Ok(_) => continue,
+        }
+        log::info!("page {} of denomination {} repaired", page.in_denomination(), page.denomination());
+        storage.write_durably(&files::coins(page.denomination()), files::page_offset(*page), copy)?;
+        repaired += 1;
+    }
+    Ok(repaired)
+}
+
+/// What is to be replayed.
+pub struct Replay {
+    in_place: u64,
+    highest: u64,
+    records: u64,
+    /// The newest record of each coin, with its sequence.
+    coins: HashMap<CoinId, (u64, CoinRecord)>,
+    orders: HashMap<Secret, Order>,
+}
+
+impl Replay {
+    /// Nothing yet; records up to the sequence `in_place` will be skipped.
+    pub fn new(in_place: u64) -> Self {
+        Self { in_place, highest: in_place, records: 0, coins: HashMap::new(), orders: HashMap::new() }
+    }
+
+    /// The highest sequence seen.
+    pub fn sequence(&self) -> u64 {
+        self.highest
+    }
+
+    /// Records that were not in place.
+    pub fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// All orders, in the order of their sequence.
+    pub fn orders(&self) -> Vec<Order> {
+        let mut orders: Vec<Order> = self.orders.values().copied().collect();
+        orders.sort_unstable_by_key(|order| (order.sequence, *order.an.bytes()));
+        orders
+    }
+
+    /// Takes the orders of the image that a control block names.
+    pub fn read_image(&mut self, storage: &dyn Storage, control: &Control) -> Result<(), StoreError> {
+        let image = control.orders;
+        let path = files::orders(control.writer, image.slot);
+        let length = storage.length(&path)?.unwrap_or(0);
+        let mut bytes = AlignedBytes::zeroed(length as usize);
+        storage.read_at(&path, 0, &mut bytes[..length as usize])?;
+        let Some(orders) = decode_image(&bytes[..length as usize], image.generation) else {
+            return Err(StoreError::DamagedOrders { path });
+        };
+        orders.into_iter().for_each(|order| self.take_order(order));
+        Ok(())
+    }
+
+    /// Takes the records of a control block's log; where its segments were being made it has none.
+    pub fn read_log(&mut self, storage: &dyn Storage, control: &Control) -> Result<Scanned, StoreError> {
+        let source = Source {
+            writer: control.writer,
+            epoch: control.epoch,
+            tail: control.tail,
+            segments: control.segments,
+            segment_bytes: control.segment_bytes,
+        };
+        scan(storage, &source, &mut |record| self.take(record))
+    }
+
+    fn take(&mut self, record: &CommitRecord<'_>) -> Result<(), StoreError> {
+        let sequence = record.commit.sequence;
+        self.highest = self.highest.max(sequence);
+        // Orders in place too: should the newest control block have rotted, the image of the one before lacks them.
+        record.orders().for_each(|order| self.take_order(order));
+        if sequence <= self.in_place {
+            return Ok(());
+        }
+        self.records += 1;
+        for change in record.changes() {
+            let newest = self.coins.entry(change.coin).or_insert((0, change.to));
+            if newest.0 == sequence && newest.1 != change.to {
+                return Err(StoreError::Contradiction { coin: change.coin, sequence });
+            }
+            if newest.0 < sequence {
+                *newest = (sequence, change.to);
+            }
+        }
+        Ok(())
+    }
+
+    fn take_order(&mut self, order: Order) {
+        self.highest = self.highest.max(order.sequence);
+        let newest = self.orders.entry(order.an).or_insert(order);
+        if newest.sequence < order.sequence {
+            *newest = order;
+        }
+    }
+
+    /// Brings the coins to their pages, through log 0's double-write area; notes the pages as used.
+    pub fn write_pages(&self, storage: &dyn Storage, used: &mut UsedPages) -> Result<(), StoreError> {
+        let mut coins: Vec<CoinId> = self.coins.keys().copied().collect();
+        coins.sort_unstable();
+        let mut writer = PageWriter::new(storage, 0);
+        let mut frame = PageFrame::zeroed();
+        for coins in coins.chunk_by(|a, b| a.page() == b.page()) {
+            let page = coins[0].page();
+            let before = match read_page(storage, page, used, &mut frame)? {
+                PageState::Used(sequence) => sequence,
+                _ => 0,
+            };
+            let mut newest = before;
+            for coin in coins {
+                let (sequence, record) = self.coins[coin];
+                frame.set_record(coin.slot(), record);
+                newest = newest.max(sequence);
+            }
+            frame.seal(page, newest);
+            used.insert(page);
+            writer.add(page, &frame)?;
+        }
+        writer.finish()?;
+        Ok(())
+    }
+}

@@ -1,0 +1,252 @@
+//! The real disk: a directory of the file system, locked for this process.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use super::{Storage, Zeros};
+use crate::store::error::StoreError;
+use crate::store::files;
+use crate::store::layout::{AlignedBytes, BLOCK_BYTES};
+
+/// How much is written at once where a file is filled with zeros.
+const FILL_BYTES: usize = 1 << 20;
+
+/// A data directory on a file system.
+///
+/// Aligned reads and writes go past the page cache (O_DIRECT) where the file system can do that. Dropping it gives the
+/// lock back.
+#[derive(Debug)]
+pub struct Directory {
+    root: PathBuf,
+    direct: bool,
+    /// Files in use, by name and whether opened with O_DIRECT. Emptied whenever a name changes.
+    files: Mutex<HashMap<(String, bool), Arc<File>>>,
+    /// Holds the lock.
+    _lock: File,
+}
+
+impl Directory {
+    /// Locks a directory, which is there, for this process.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] where another process has it, [`StoreError::Io`].
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        let path = root.join(files::LOCK);
+        let name = path.to_string_lossy().into_owned();
+        let lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let lock = lock.map_err(StoreError::io("open", &name))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(StoreError::Locked { path: root.to_string_lossy().into_owned() });
+            }
+            Err(TryLockError::Error(error)) => return Err(StoreError::io("lock", &name)(error)),
+        }
+        let direct = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(&path).is_ok();
+        if !direct {
+            log::warn!("{}: the file system has no O_DIRECT, going through the page cache", root.display());
+        }
+        Ok(Self { root: root.to_path_buf(), direct, files: Mutex::default(), _lock: lock })
+    }
+
+    /// Makes a directory that is not there yet, and locks it.
+    ///
+    /// # Errors
+    /// [`StoreError::NotEmpty`] where it is there and holds more than a lock, [`StoreError::Io`].
+    pub fn create(root: &Path) -> Result<Self, StoreError> {
+        let name = root.to_string_lossy();
+        fs::create_dir_all(root).map_err(StoreError::io("create", &name))?;
+        let directory = Self::open(root)?;
+        if directory.list("")?.iter().any(|name| name != files::LOCK) {
+            return Err(StoreError::NotEmpty { path: name.into_owned() });
+        }
+        Ok(directory)
+    }
+
+    /// Where it is.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Whether aligned reads and writes go past the page cache.
+    pub fn is_direct(&self) -> bool {
+        self.direct
+    }
+
+    /// The file, opened for what `offset` and `bytes` allow.
+    fn file(&self, path: &str, offset: u64, bytes: &[u8]) -> Result<Arc<File>, StoreError> {
+        let block = BLOCK_BYTES as u64;
+        let aligned = offset.is_multiple_of(block)
+            && bytes.len().is_multiple_of(BLOCK_BYTES)
+            && bytes.as_ptr().align_offset(BLOCK_BYTES) == 0;
+        self.opened(path, aligned && self.direct)
+    }
+
+    fn opened(&self, path: &str, direct: bool) -> Result<Arc<File>, StoreError> {
+        let mut files = self.files.lock().expect("no panic under this lock");
+        let key = (path.to_string(), direct);
+        if let Some(file) = files.get(&key) {
+            return Ok(file.clone());
+        }
+        let flags = if direct { libc::O_DIRECT } else { 0 };
+        let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(self.root.join(path));
+        let file = Arc::new(file.map_err(StoreError::io("open", path))?);
+        files.insert(key, file.clone());
+        Ok(file)
+    }
+
+    fn forget(&self) {
+        self.files.lock().expect("no panic under this lock").clear();
+    }
+}
+
+impl Storage for Directory {
+    fn read_at(&self, path: &str, offset: u64, bytes: &mut [u8]) -> Result<(), StoreError> {
+        self.file(path, offset, bytes)?.read_exact_at(bytes, offset).map_err(StoreError::io("read", path))
+    }
+
+    fn data_from(&self, path: &str, offset: u64) -> Result<Option<u64>, StoreError> {
+        let file = self.opened(path, false)?;
+        match nix::unistd::lseek64(&*file, offset as i64, nix::unistd::Whence::SeekData) {
+            Ok(at) => Ok(Some(at as u64)),
+            Err(nix::errno::Errno::ENXIO) => Ok(None),
+            // A file system that cannot tell has data everywhere.
+            Err(nix::errno::Errno::EINVAL) => Ok(Some(offset)),
+            Err(error) => Err(StoreError::io("seek in", path)(error.into())),
+        }
+    }
+
+    fn write_at(&self, path: &str, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        self.file(path, offset, bytes)?.write_all_at(bytes, offset).map_err(StoreError::io("write", path))
+    }
+
+    fn sync(&self, path: &str) -> Result<(), StoreError> {
+        self.opened(path, false)?.sync_data().map_err(StoreError::io("sync", path))
+    }
+
+    fn length(&self, path: &str) -> Result<Option<u64>, StoreError> {
+        match fs::metadata(self.root.join(path)) {
+            Ok(metadata) => Ok(metadata.is_file().then_some(metadata.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StoreError::io("look at", path)(error)),
+        }
+    }
+
+    fn create(&self, path: &str, length: u64, zeros: Zeros) -> Result<(), StoreError> {
+        self.forget();
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(self.root.join(path));
+        file.and_then(|file| file.set_len(length)).map_err(StoreError::io("create", path))?;
+        if zeros == Zeros::Written {
+            let chunk = AlignedBytes::zeroed(FILL_BYTES);
+            for offset in (0..length).step_by(FILL_BYTES) {
+                let bytes = (length - offset).min(FILL_BYTES as u64) as usize;
+                self.write_at(path, offset, &chunk[..bytes])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn list(&self, path: &str) -> Result<Vec<String>, StoreError> {
+        let entries = match fs::read_dir(self.root.join(path)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(StoreError::io("list", path)(error)),
+        };
+        let name = |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().to_string_lossy().into_owned());
+        let mut names = entries.map(name).collect::<io::Result<Vec<_>>>().map_err(StoreError::io("list", path))?;
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<(), StoreError> {
+        self.forget();
+        fs::rename(self.root.join(from), self.root.join(to)).map_err(StoreError::io("rename", from))
+    }
+
+    fn remove(&self, path: &str) -> Result<(), StoreError> {
+        self.forget();
+        fs::remove_file(self.root.join(path)).map_err(StoreError::io("remove", path))
+    }
+
+    fn create_directory(&self, path: &str) -> Result<(), StoreError> {
+        match fs::create_dir(self.root.join(path)) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(StoreError::io("create", path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn remove_directory(&self, path: &str) -> Result<(), StoreError> {
+        self.forget();
+        fs::remove_dir(self.root.join(path)).map_err(StoreError::io("remove", path))
+    }
+
+    fn sync_directory(&self, path: &str) -> Result<(), StoreError> {
+        let directory = File::open(self.root.join(path)).map_err(StoreError::io("open", path))?;
+        directory.sync_all().map_err(StoreError::io("sync", path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_aligned_or_not() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = Directory::create(place.path()).unwrap();
+        directory.create_directory("a").unwrap();
+        directory.create_directory("a").unwrap();
+        directory.create("a/file", 16_384, Zeros::Written).unwrap();
+        let mut block = AlignedBytes::zeroed(4096);
+        block.fill(7);
+        directory.write_durably("a/file", 4096, &block).unwrap();
+        directory.write_durably("a/file", 4095, b"x").unwrap();
+        let mut bytes = [1; 4];
+        directory.read_at("a/file", 4094, &mut bytes).unwrap();
+        assert_eq!(bytes, [0, b'x', 7, 7]);
+        block.fill(0);
+        directory.read_at("a/file", 4096, &mut block).unwrap();
+        assert!(block.iter().all(|&byte| byte == 7));
+        assert!(directory.read_at("a/file", 16_384, &mut block).is_err(), "a file that ends is an error");
+    }
+
+    #[test]
+    fn names_come_and_go() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = Directory::create(place.path()).unwrap();
+        assert_eq!(directory.list("none").unwrap(), Vec::<String>::new());
+        directory.create_directory("a").unwrap();
+        directory.create("a/1", 10, Zeros::Hole).unwrap();
+        assert_eq!(directory.length("a/1").unwrap(), Some(10));
+        directory.rename("a/1", "a/2").unwrap();
+        directory.sync_directory("a").unwrap();
+        assert_eq!((directory.length("a/1").unwrap(), directory.list("a").unwrap()), (None, vec!["2".to_string()]));
+        assert!(directory.remove_directory("a").is_err());
+        directory.remove("a/2").unwrap();
+        directory.remove_directory("a").unwrap();
+        directory.sync_directory("").unwrap();
+        assert_eq!(directory.list("").unwrap(), ["lock"]);
+    }
+
+    #[test]
+    fn one_process_has_it() {
+        let place = tempfile::tempdir().unwrap();
+        let first = Directory::open(place.path()).unwrap();
+        let second = Directory::open(place.path()).unwrap_err().to_string();
+        assert!(second.ends_with("/lock") && second.contains("in use by another process"), "{second}");
+        drop(first);
+        Directory::open(place.path()).unwrap();
+    }
+
+    #[test]
+    fn a_new_one_is_made_where_nothing_is() {
+        let place = tempfile::tempdir().unwrap();
+        drop(Directory::create(&place.path().join("a/b")).unwrap());
+        drop(Directory::create(&place.path().join("a/b")).unwrap());
+        assert!(matches!(Directory::create(place.path()).unwrap_err(), StoreError::NotEmpty { .. }));
+    }
+}

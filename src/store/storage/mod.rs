@@ -1,0 +1,63 @@
+//! The disk as the store's blocking parts see it: files by name within one data directory.
+//!
+//! [`Directory`] is the real one. [`Memory`] is one that crashes, for tests and simulations.
+//!
+//! What an implementation promises: bytes written are durable after [`Storage::sync`] of their file; names made,
+//! changed or removed are durable after [`Storage::sync_directory`] of their directory, and until then a crash keeps
+//! them up to some moment. What a crash leaves of bytes not synced is any mixture of old and new.
+
+mod directory;
+mod memory;
+
+pub use directory::Directory;
+pub use memory::Memory;
+
+use super::error::StoreError;
+
+/// A data directory's files. Names are relative to it, parts divided by `/`.
+pub trait Storage: Sync {
+    /// Fills `bytes` from the file, at `offset`. A file that ends before is an error.
+    fn read_at(&self, path: &str, offset: u64, bytes: &mut [u8]) -> Result<(), StoreError>;
+    /// Where the first data at or after `offset` begin, `None` where only a hole is left: a hint, holes may count as data.
+    fn data_from(&self, path: &str, offset: u64) -> Result<Option<u64>, StoreError>;
+    /// Writes `bytes` to the file, at `offset`; it grows where needed.
+    fn write_at(&self, path: &str, offset: u64, bytes: &[u8]) -> Result<(), StoreError>;
+    /// Makes all that was written to the file durable.
+    fn sync(&self, path: &str) -> Result<(), StoreError>;
+    /// The file's length, `None` where there is no such file.
+    fn length(&self, path: &str) -> Result<Option<u64>, StoreError>;
+    /// Makes a file of so many zeros, over one of that name. Durable after [`Storage::sync`].
+    fn create(&self, path: &str, length: u64, zeros: Zeros) -> Result<(), StoreError>;
+    /// The names in a directory, without their path, in order; empty where there is no such directory.
+    fn list(&self, path: &str) -> Result<Vec<String>, StoreError>;
+    /// Gives a file or directory another name, over a file of that name.
+    fn rename(&self, from: &str, to: &str) -> Result<(), StoreError>;
+    /// Removes a file.
+    fn remove(&self, path: &str) -> Result<(), StoreError>;
+    /// Makes a directory; its parent is there. One that is there already is left as it is.
+    fn create_directory(&self, path: &str) -> Result<(), StoreError>;
+    /// Removes an empty directory.
+    fn remove_directory(&self, path: &str) -> Result<(), StoreError>;
+    /// Makes the names in a directory durable; `""` is the data directory itself.
+    fn sync_directory(&self, path: &str) -> Result<(), StoreError>;
+
+    /// Writes durably.
+    fn write_durably(&self, path: &str, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        self.write_at(path, offset, bytes)?;
+        self.sync(path)
+    }
+}
+
+/// How a new file's zeros are kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Zeros {
+    /// As bytes on the disk, so that a later write changes no metadata: log segments.
+    Written,
+    /// As a hole that takes no space: coin files.
+    Hole,
+}
+
+/// The directory part of a name, `""` where it has none.
+fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(parent, _)| parent)
+}
