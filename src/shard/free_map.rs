@@ -194,6 +194,7 @@ impl FreeMap {
     /// have `wanted_coins` between them or the shard has no more. Only the shard's own pages are visited, and of
     /// the words with free coins only those that `usable` accepts are taken.
     ///
+    /// Full words cost nothing; words with free coins that `usable` refuses cost a call each, 16,000 at the most.
     /// The shards' finds, merged by rank, are what one shard with all pages would have found.
     pub fn search(
         &self,
@@ -306,7 +307,7 @@ mod tests {
     /// What the shards find, merged as a coordinator does.
     fn merged(maps: &[FreeMap], start: WordNumber, which: SearchPages, wanted: usize) -> Vec<FoundWord> {
         let mut found = Vec::new();
-        maps.iter().for_each(|map| map.search(den(), start, which, wanted, |_| true, &mut found));
+        maps.iter().for_each(|map| map.search(start, which, wanted, |_| true, &mut found));
         found.sort_by_key(|found| found.rank);
         let mut coins = 0;
         found.retain(|found| {
@@ -350,17 +351,17 @@ mod tests {
     fn a_search_of_a_new_map_takes_the_first_words() {
         let map = FreeMap::new(ShardId(0), 1);
         let mut found = Vec::new();
-        map.search(den(), word(7), SearchPages::All, 65, |_| true, &mut found);
+        map.search(word(7), SearchPages::All, 65, |_| true, &mut found);
         let expected = |rank, number| FoundWord { rank, word: word(number), free: u64::MAX };
         assert_eq!(found, [expected(0, 7), expected(1, 8)]);
         found.clear();
-        map.search(den(), word(7), SearchPages::OtherPages, 1, |_| true, &mut found);
+        map.search(word(7), SearchPages::OtherPages, 1, |_| true, &mut found);
         assert_eq!(found, [expected(16, 16)]);
         found.clear();
-        map.search(den(), word(7), SearchPages::All, 1, |word| word.in_page() == 3, &mut found);
+        map.search(word(7), SearchPages::All, 1, |word| word.in_page() == 3, &mut found);
         assert_eq!(found, [expected(12, 3)]);
         found.clear();
-        map.search(den(), word(7), SearchPages::All, 0, |_| true, &mut found);
+        map.search(word(7), SearchPages::All, 0, |_| true, &mut found);
         assert_eq!(found, []);
     }
 
@@ -375,7 +376,7 @@ mod tests {
         let last = WordNumber::in_denomination(den, WORDS_PER_DENOMINATION - 1).unwrap();
         let mut found = Vec::new();
         for shard in 0..7 {
-            FreeMap::new(ShardId(shard), 7).search(den, last, SearchPages::FirstPage, 1, |_| true, &mut found);
+            FreeMap::new(ShardId(shard), 7).search(last, SearchPages::FirstPage, 1, |_| true, &mut found);
         }
         assert_eq!(found, [FoundWord { rank: 0, word: last, free: u64::MAX }]);
     }

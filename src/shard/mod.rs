@@ -88,7 +88,9 @@ pub struct Shard {
     coins_in_flight: usize,
     committing: VecDeque<(Ticket, u32)>,
     waiting_for_log: VecDeque<u32>,
+    #[expect(clippy::vec_box, reason = "the boxes are what is used again")]
     spare_tasks: Vec<Box<Task>>,
+    #[expect(clippy::vec_box, reason = "the boxes are what is used again")]
     spare_visits: Vec<Box<Visit>>,
     /// Messages to itself.
     local: VecDeque<Message>,

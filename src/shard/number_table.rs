@@ -2,7 +2,7 @@
 //!
 //! It is one table in 256 parts. A table that grows moves all it has at once, and looks at each thing to do so: with
 //! millions of lockers that would be a second in which the shard serves nobody. Parts grow one by one, at
-//! different moments, and each is a few milliseconds at the most.
+//! different moments, and each takes milliseconds.
 //!
 //! Memory: 5 bytes a place, 7 to 14 of 16 places filled: 5.7 to 11.4 bytes a number.
 

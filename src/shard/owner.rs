@@ -4,7 +4,7 @@
 
 use crate::coin::Place;
 use crate::command::question::ListedOffer;
-use crate::command::{Must, Question};
+use crate::command::{Findings, Must, Question};
 use crate::wire::header::KeyName;
 use crate::wire::seal;
 use crate::wire::status::Status;
@@ -238,10 +238,9 @@ impl Shard {
     }
 
     fn find_offer_coins(&self, visit: &mut Visit) {
-        if let Some(an) = &visit.findings.an {
-            if let Some(coins) = self.market.coins(an) {
-                visit.findings.coins.extend(coins);
-            }
+        let Findings { an, coins, .. } = &mut visit.findings;
+        if let Some(of_offer) = an.as_ref().and_then(|an| self.market.coins(an)) {
+            coins.extend(of_offer);
         }
     }
 

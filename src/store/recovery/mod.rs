@@ -74,7 +74,7 @@ pub fn open(storage: &dyn Storage, shards: u8, geometry: Geometry) -> Result<Ope
     let mut replay = replay::Replay::new(in_place);
     let mut scanned = Vec::with_capacity(controls.len());
     for control in &controls {
-        replay.read_image(storage, control)?;
+        replay.read_images(storage, control)?;
         scanned.push(replay.read_log(storage, control)?);
     }
     replay.write_pages(storage, &mut used)?;
