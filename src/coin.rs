@@ -295,6 +295,63 @@ impl TradeCoin {
     }
 }
 
+/// Where the buyer of a trade locker pays: 129 bytes, on the wire and on disk.
+///
+/// | at | size | field |
+/// |---|---|---|
+/// | 0 | 1 | length, 16..=120 |
+/// | 1 | 128 | the address, then zeros |
+///
+/// The node does not look inside. What follows the address on the wire is ignored, and zero here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct PayoutAddress {
+    length: u8,
+    bytes: [u8; Self::BYTES - 1],
+}
+
+impl PayoutAddress {
+    /// Its size on the wire and on disk.
+    pub const BYTES: usize = 129;
+    /// The shortest address.
+    pub const LENGTH_MIN: usize = 16;
+    /// The longest address.
+    pub const LENGTH_MAX: usize = 120;
+
+    /// The address of its own bytes, `None` (status 198) when it is too short or too long.
+    pub fn new(address: &[u8]) -> Option<Self> {
+        if !(Self::LENGTH_MIN..=Self::LENGTH_MAX).contains(&address.len()) {
+            return None;
+        }
+        let mut bytes = [0; Self::BYTES - 1];
+        bytes[..address.len()].copy_from_slice(address);
+        Some(Self { length: address.len() as u8, bytes })
+    }
+
+    /// The address of its 129 bytes, `None` when the length is not one.
+    pub fn decode(bytes: &[u8; Self::BYTES]) -> Option<Self> {
+        Self::new(bytes[1..].get(..usize::from(bytes[0]))?)
+    }
+
+    /// Its 129 bytes.
+    pub fn encode(&self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[0] = self.length;
+        bytes[1..].copy_from_slice(&self.bytes);
+        bytes
+    }
+
+    /// The address itself.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+}
+
+impl fmt::Debug for PayoutAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PayoutAddress({} bytes)", self.length)
+    }
+}
+
 /// Where a coin is. A pure function of its record: see [`CoinRecord::place`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Place {
@@ -395,6 +452,16 @@ impl CoinRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_payout_address_has_16_to_120_bytes() {
+        for (length, good) in [(0, false), (15, false), (16, true), (120, true), (121, false), (128, false)] {
+            let bytes = vec![0x61; length];
+            let address = PayoutAddress::new(&bytes);
+            assert_eq!(address.is_some(), good, "{length}");
+            assert!(address.is_none_or(|address| address.as_bytes() == bytes));
+        }
+    }
 
     #[test]
     fn a_coin_id_is_dense_and_round_trips() {

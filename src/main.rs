@@ -1,1 +1,7 @@
-fn main() {}
+//! The program: one binary, `raida`. Everything it does is a subcommand in [`cli`].
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

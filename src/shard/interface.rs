@@ -7,13 +7,13 @@
 
 use std::net::IpAddr;
 
-use crate::coin::PageNumber;
+use crate::coin::{Months, PageNumber};
 use crate::store::layout::{AlignedBytes, PageFrame};
 
 use super::message::Message;
 
 /// One of the node's shards, 0..shards.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct ShardId(pub u8);
 
 impl ShardId {
@@ -32,10 +32,11 @@ pub struct Now {
     pub unix_ms: u64,
 }
 
-/// Where random bytes come from: getrandom in the node, the seed in the simulator.
-pub trait Entropy {
-    /// Fills `bytes` with bytes nobody can guess.
-    fn fill(&mut self, bytes: &mut [u8]);
+impl Now {
+    /// The month that a coin written now gets.
+    pub const fn month(&self) -> Months {
+        Months::at(self.unix_ms / 1000)
+    }
 }
 
 /// Who sent a request and where its answer goes.

@@ -1,35 +1,329 @@
 //! What one core owns, as a state machine: [`Shard::step`] takes what happened and says what to do.
+//!
+//! # A request's way through these files
+//! [`front`] (header, key, seal) → [`transaction`] (plan, lock, decide, commit) → [`owner`] (lock, load, check; apply)
+//! → [`transaction`] (answer) → [`front`] (reply). Between coordinator and owner there are only [`message`]s, even where
+//! both are this shard; [`checkpoint`] brings to its place what transactions left in memory.
+//!
+//! # Invariants
+//! * A coin's record, and every view of it, changes in [`owner`] alone, and only after its commit record is durable.
+//! * Nothing waits but for a lock, a page, the log or the disk; each of these comes without anybody giving way.
 
+pub mod checkpoint;
+pub mod coin_lists;
+pub mod free_map;
+mod front;
 pub mod interface;
+pub mod keyed_hash;
+pub mod lockers;
+pub mod locks;
+pub mod market;
 pub mod message;
-pub mod settings;
+pub mod number_table;
+pub mod ordered;
+mod owner;
+pub mod pages;
+pub mod partition;
+pub mod rate_limit;
+pub mod reservations;
+pub mod slots;
+pub mod start;
+mod task;
+mod transaction;
+pub mod views;
 
-use interface::{Entropy, Input, Now, Outputs};
+use std::collections::VecDeque;
+
+use slab::Slab;
+
+use crate::entropy::Entropy;
+use crate::settings::Settings;
+use crate::store::wal::{Change, Log, Ticket};
+use crate::wire::header::NodeIdentity;
+use crate::wire::request::{COMMANDS, Command};
+use crate::wire::status::Status;
+
+use checkpoint::Checkpoint;
+use free_map::FreeMap;
+use interface::{DiskDone, DiskOp, Input, Now, Outputs, ShardFile, ShardId};
+use lockers::Lockers;
+use locks::{Locks, VisitSlot};
+use market::Market;
+use message::{Message, Visit};
+use pages::Pages;
+use rate_limit::RateLimit;
+use reservations::Reservations;
+use task::Task;
+
+/// What a step may use and add to.
+pub(crate) struct Effects<'a> {
+    out: &'a mut Outputs,
+    entropy: &'a mut dyn Entropy,
+}
 
 /// One shard of the node.
-pub struct Shard {}
+pub struct Shard {
+    id: ShardId,
+    settings: Settings,
+    identity: NodeIdentity,
+    /// The logical clock: at least the highest sequence this shard has heard of.
+    clock: u64,
+
+    // As owner and home.
+    pages: Pages,
+    free_map: FreeMap,
+    lockers: Lockers,
+    market: Market,
+    reservations: Reservations,
+    rate_limit: RateLimit,
+    locks: Locks,
+    visits: Slab<Option<Box<Visit>>>,
+    /// Visits that wait for no lock, to be carried on.
+    granted: VecDeque<VisitSlot>,
+    /// Visits whose page came, until they are carried on.
+    woken: Vec<VisitSlot>,
+
+    // As coordinator.
+    tasks: Slab<Option<Box<Task>>>,
+    coins_in_flight: usize,
+    committing: VecDeque<(Ticket, u32)>,
+    waiting_for_log: VecDeque<u32>,
+    #[expect(clippy::vec_box, reason = "the boxes are what is used again")]
+    spare_tasks: Vec<Box<Task>>,
+    #[expect(clippy::vec_box, reason = "the boxes are what is used again")]
+    spare_visits: Vec<Box<Visit>>,
+    /// Messages to itself.
+    local: VecDeque<Message>,
+
+    // On disk.
+    log: Log,
+    /// The changes of the record being made.
+    written: Vec<Change>,
+    checkpoint: Checkpoint,
+    /// The disk failed: nothing is written any more.
+    failed: bool,
+    stopping: bool,
+
+    /// Numbers, for whoever looks after the node.
+    pub counters: Counters,
+}
+
+/// What a shard has answered, by command and status.
+pub struct Counters {
+    answers: Box<[[u64; 256]; COMMANDS.len()]>,
+}
+
+impl Counters {
+    fn count(&mut self, command: &Command, status: Status) {
+        self.answers[command.index()][status.code() as usize] += 1;
+    }
+
+    /// How often a command was answered with a status.
+    pub fn answers(&self, command: &Command, status: Status) -> u64 {
+        self.answers[command.index()][status.code() as usize]
+    }
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self { answers: Box::new([[0; 256]; COMMANDS.len()]) }
+    }
+}
 
 impl Shard {
     /// Takes one input; adds what follows from it to `out`.
-    pub fn step(&mut self, _now: Now, _entropy: &mut dyn Entropy, _input: Input<'_>, _out: &mut Outputs) {}
+    pub fn step(&mut self, now: Now, entropy: &mut dyn Entropy, input: Input<'_>, out: &mut Outputs) {
+        let effects = &mut Effects { out, entropy };
+        match input {
+            Input::Request { origin, frame } => self.request(origin, frame, now, effects),
+            Input::Message { from, message } => self.hear(from, message, now, effects),
+            Input::Disk(done) => self.disk_done(done, now, effects),
+            Input::Turn => self.turn(now, effects),
+            Input::Shutdown => self.stopping = true,
+        }
+        self.run(now, effects);
+    }
+
+    /// Carries on whatever waits for nothing.
+    fn run(&mut self, now: Now, effects: &mut Effects<'_>) {
+        loop {
+            self.advance_granted(now, effects);
+            match self.local.pop_front() {
+                Some(message) => self.hear(self.id, message, now, effects),
+                None if self.granted.is_empty() => return,
+                None => {}
+            }
+        }
+    }
+
+    fn hear(&mut self, from: ShardId, message: Message, now: Now, effects: &mut Effects<'_>) {
+        match message {
+            Message::Visit(visit) => self.visited(visit),
+            Message::Apply(visit) => self.apply(visit),
+            Message::Release(visit) => self.release(visit),
+            Message::Done(visit) => self.done(visit, now, effects),
+            Message::CheckpointWanted { clock, stopping } => self.checkpoint_wanted(clock, stopping, effects),
+            Message::Flush { sequence } => self.flush(sequence, effects),
+            Message::Flushed => self.flushed(effects),
+            Message::Checkpointed { sequence, last } => self.checkpointed(sequence, last, effects),
+            Message::Failed => self.fail(effects),
+        }
+        let _ = from; // a visit says itself whose it is
+    }
+
+    fn disk_done(&mut self, done: DiskDone, now: Now, effects: &mut Effects<'_>) {
+        let DiskDone { op, result } = done;
+        match op {
+            DiskOp::ReadPage { page, frame } => {
+                if let Err(error) = &result {
+                    log::error!("shard {}: page {} is not readable: error {}", self.id.0, page.get(), error.errno);
+                }
+                let whole = self.pages.loaded(page, frame, result.is_ok(), &mut self.woken);
+                if !whole && result.is_ok() {
+                    let (den, number) = (page.denomination(), page.in_denomination());
+                    log::error!("shard {}: page {number} of denomination {den} is damaged and not served", self.id.0);
+                }
+                self.woken(whole, effects);
+            }
+            _ if result.is_err() => {
+                log::error!("shard {}: a write failed, nothing is written any more: {result:?}", self.id.0);
+                self.fail(effects);
+            }
+            DiskOp::Write { file: ShardFile::Log(segment), offset, bytes, .. } => {
+                self.log.written(segment, offset, bytes);
+                self.apply_durable(effects);
+                self.wake_waiting_for_log();
+            }
+            op => self.checkpoint_write_done(op, effects),
+        }
+        let _ = now;
+    }
+
+    /// The end of a turn: batches are closed.
+    fn turn(&mut self, now: Now, effects: &mut Effects<'_>) {
+        self.retry_waiting_for_log(now, effects);
+        self.run(now, effects);
+        self.write_log(effects);
+        if self.log.needs_checkpoint() {
+            self.want_checkpoint(effects);
+        }
+        self.work_on_checkpoint(effects);
+        if self.stopping {
+            self.work_on_stop(effects);
+        }
+    }
+
+    fn write_log(&mut self, effects: &mut Effects<'_>) {
+        if self.failed {
+            return;
+        }
+        while let Some(write) = self.log.next_write() {
+            let file = ShardFile::Log(write.segment);
+            effects.out.disk.push(DiskOp::Write {
+                file,
+                offset: write.offset,
+                bytes: write.bytes,
+                length: write.length,
+            });
+        }
+    }
+
+    /// Room in the log may have come: the tasks that wait for it ask again, in their order, at the end of the turn.
+    fn wake_waiting_for_log(&mut self) {
+        self.checkpoint.log_room = true;
+    }
+
+    fn retry_waiting_for_log(&mut self, now: Now, effects: &mut Effects<'_>) {
+        if !std::mem::take(&mut self.checkpoint.log_room) && !self.failed {
+            return;
+        }
+        for _ in 0..self.waiting_for_log.len() {
+            let Some(slot) = self.waiting_for_log.pop_front() else { return };
+            let waiting = self.waiting_for_log.len();
+            self.with_task(slot, |shard, task| shard.lock_coins(slot, task, now, effects));
+            if self.waiting_for_log.len() > waiting {
+                // No room yet: it keeps its place.
+                self.waiting_for_log.rotate_right(1);
+                return;
+            }
+        }
+    }
+
+    /// Sends a message, to itself too.
+    fn send(&mut self, to: ShardId, message: Message, effects: &mut Effects<'_>) {
+        if to == self.id {
+            self.local.push_back(message);
+        } else {
+            effects.out.messages.push((to, message));
+        }
+    }
+
+    /// Sends every shard, itself too, a message.
+    fn broadcast(&mut self, message: impl Fn() -> Message, effects: &mut Effects<'_>) {
+        for shard in 0..self.settings.shards {
+            self.send(ShardId(shard), message(), effects);
+        }
+    }
+
+    /// The disk failed a write, here or elsewhere: nobody knows what of it is on disk. Nothing is written any more;
+    /// commands whose record was on its way stay unanswered, as only the next start can tell what became of them.
+    fn fail(&mut self, effects: &mut Effects<'_>) {
+        if std::mem::replace(&mut self.failed, true) {
+            return;
+        }
+        self.broadcast(|| Message::Failed, effects);
+        for (_, slot) in std::mem::take(&mut self.committing) {
+            let task = self.tasks.remove(slot as usize).expect("a task that waits for its record");
+            front::leave_unanswered(&task, effects);
+        }
+        self.give_up_waiting();
+    }
+
+    /// Keeps a visit's memory for the next.
+    fn recycle(&mut self, mut visit: Box<Visit>) {
+        visit.clear();
+        if self.spare_visits.len() < self.settings.requests_max {
+            self.spare_visits.push(visit);
+        }
+    }
 
     /// Whether another request finds room. Where not, TCP connections are not read; a datagram gets a status.
     pub fn has_room(&self) -> bool {
-        true
+        self.tasks.len() < self.settings.requests_max
     }
 
-    /// Until when the driver may sleep, on [`Now::monotonic_us`]'s clock; `None`: for ever.
+    /// Until when the driver may sleep, on [`Now::monotonic_us`]'s clock; `None`: until something happens.
     pub fn wake_at_us(&self) -> Option<u64> {
-        None
+        None // whatever a shard waits for comes as an input
     }
 
     /// Whether everything is on disk and nothing is left to do, after [`Input::Shutdown`].
     pub fn stopped(&self) -> bool {
-        false
+        self.checkpoint.is_last_done() || (self.stopping && self.failed)
     }
 
     /// Whether no request is in flight.
     pub fn is_idle(&self) -> bool {
-        true
+        self.tasks.is_empty()
+    }
+
+    /// Whether the disk failed and nothing is written any more.
+    pub fn has_failed(&self) -> bool {
+        self.failed
+    }
+
+    /// Coins of this shard in circulation.
+    pub fn coins(&self) -> u64 {
+        crate::coin::Denomination::all().map(|den| u64::from(self.free_map.in_circulation(den))).sum()
+    }
+
+    /// Lockers this shard is home of.
+    pub fn lockers(&self) -> u64 {
+        self.lockers.lockers() as u64
+    }
+
+    /// Numbers of the page cache.
+    pub fn cache(&self) -> pages::CacheCounters {
+        self.pages.counters
     }
 }

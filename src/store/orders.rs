@@ -26,47 +26,8 @@
 //!
 //! Integers are big-endian.
 
-use std::fmt;
-
 use super::layout::AlignedBytes;
-use crate::coin::Secret;
-
-/// A seller's address on another chain, 16..=120 bytes as the client sent them.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct PayoutAddress {
-    length: u8,
-    bytes: [u8; Self::FIELD_BYTES],
-}
-
-impl PayoutAddress {
-    /// The shortest.
-    pub const BYTES_MIN: usize = 16;
-    /// The longest.
-    pub const BYTES_MAX: usize = 120;
-    /// The field it stands in, on the wire and on disk.
-    pub const FIELD_BYTES: usize = 128;
-
-    /// The address of its bytes, `None` unless they are 16 to 120.
-    pub fn new(address: &[u8]) -> Option<Self> {
-        if !(Self::BYTES_MIN..=Self::BYTES_MAX).contains(&address.len()) {
-            return None;
-        }
-        let mut bytes = [0; Self::FIELD_BYTES];
-        bytes[..address.len()].copy_from_slice(address);
-        Some(Self { length: address.len() as u8, bytes })
-    }
-
-    /// Its bytes.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.length)]
-    }
-}
-
-impl fmt::Debug for PayoutAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PayoutAddress({} bytes)", self.length)
-    }
-}
+use crate::coin::{PayoutAddress, Secret};
 
 /// What a trade locker is sold under.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,25 +42,24 @@ pub struct Order {
 
 impl Order {
     /// Its size in images and commit records.
-    pub const BYTES: usize = 16 + 1 + PayoutAddress::FIELD_BYTES + 8;
+    pub const BYTES: usize = 16 + PayoutAddress::BYTES + 8;
 
     /// Writes its 153 bytes.
     pub fn encode(&self, bytes: &mut [u8]) {
         assert_eq!(bytes.len(), Self::BYTES);
         bytes[..16].copy_from_slice(self.an.bytes());
-        bytes[16] = self.address.length;
-        bytes[17..145].copy_from_slice(&self.address.bytes);
+        bytes[16..145].copy_from_slice(&self.address.encode());
         bytes[145..].copy_from_slice(&self.sequence.to_be_bytes());
     }
 
     /// The order of 153 bytes; `None` where they are none.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; Self::BYTES] = bytes.try_into().ok()?;
-        let length = usize::from(bytes[16]);
-        let address = PayoutAddress::new(bytes.get(17..17 + length)?)?;
+        let field = bytes[16..145].try_into().expect("129 bytes");
+        let address = PayoutAddress::decode(field)?;
         let an = Secret::new(bytes[..16].try_into().expect("16 bytes"));
         let sequence = u64::from_be_bytes(bytes[145..].try_into().expect("8 bytes"));
-        (bytes[17..145] == address.bytes).then_some(Self { an, address, sequence })
+        (address.encode() == *field).then_some(Self { an, address, sequence })
     }
 }
 

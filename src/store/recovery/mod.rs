@@ -83,7 +83,7 @@ fn open_checked(
     let mut replay = replay::Replay::new(in_place);
     let mut scanned = Vec::with_capacity(controls.len());
     for control in &controls {
-        replay.read_image(storage, control)?;
+        replay.read_images(storage, control)?;
         scanned.push(replay.read_log(storage, control)?);
     }
     replay.write_pages(storage, &mut used)?;

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::coin::PayoutAddress;
 use crate::coin::{CoinId, CoinRecord, Months, PageNumber, Secret};
 use crate::store::double_write::{self, DoubleBatch};
 use crate::store::layout::{PAGE_BYTES, PageFrame};
-use crate::store::orders::{PayoutAddress, encode_image};
+use crate::store::orders::encode_image;
 use crate::store::pages::{read_page, read_pages};
 use crate::store::storage::{Memory, Zeros};
 use crate::store::wal::{Change, Commit, Log, LogWrite, PlaceKind, record_bytes};

@@ -4,10 +4,11 @@ use proptest::prelude::*;
 
 use super::format::{BatchHeader, HEADER_BYTES, RECORD_HEADER_BYTES};
 use super::*;
+use crate::coin::PayoutAddress;
 use crate::coin::{CoinId, CoinRecord, Months, Secret};
 use crate::store::error::StoreError;
 use crate::store::files;
-use crate::store::orders::{Order, PayoutAddress};
+use crate::store::orders::Order;
 use crate::store::storage::{Memory, Storage, Zeros};
 
 const SMALL: Geometry =

@@ -1,10 +1,10 @@
-//! The bounds and choices a shard is built with; `config` fills them in.
+//! The bounds and choices a node is built with; `config` fills them in.
 
 use crate::coin::TradeCoin;
 
 /// What a shard must know from the start.
 #[derive(Clone, Debug)]
-pub struct ShardSettings {
+pub struct Settings {
     /// This node's number in the network, 0..25.
     pub raida_id: u8,
     /// The network's coin id: 6 today.

@@ -1,0 +1,111 @@
+//! The command line: one table of subcommands, from which help, completions and manual are made.
+//!
+//! Each subcommand is a file with its arguments and its `run`. A `run` ends with a [`Failure`] or without; only
+//! [`main`] turns that into an exit status and a line on standard error.
+
+mod exit;
+mod generate;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use exit::{ExitStatus, Failure};
+
+/// A RAIDA node: lockers, the market of trade lockers and change-making, durable, on io_uring.
+#[derive(Debug, Parser)]
+#[command(name = "raida", version, propagate_version = true, arg_required_else_help = true)]
+#[command(subcommand_required = true, disable_help_subcommand = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    subcommand: Command,
+}
+
+/// What `raida` can do.
+#[derive(Debug, Subcommand)]
+enum Command {
+    Completions(generate::CompletionsArguments),
+    Manual(generate::ManualArguments),
+}
+
+/// The program: reads the command line, runs the subcommand, says how it ended.
+pub fn main() -> ExitCode {
+    let line = match parse(std::env::args_os()) {
+        Ok(line) => line,
+        Err(error) => {
+            // Help and version go to standard output with status 0, mistakes to standard error with status 2.
+            let status = if error.use_stderr() { ExitStatus::Usage } else { ExitStatus::Done };
+            let _ = error.print();
+            return status.into();
+        }
+    };
+    start_log();
+    match run(line.subcommand) {
+        Ok(()) => ExitStatus::Done.into(),
+        Err(failure) => {
+            eprintln!("raida: {}", failure.line);
+            failure.status.into()
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Completions(arguments) => generate::completions(arguments, &mut table()),
+        Command::Manual(arguments) => generate::manual(arguments, table()),
+    }
+}
+
+/// The table of subcommands.
+fn table() -> clap::Command {
+    CommandLine::command().after_help(format!(
+        "{}\n\nStart with `raida dev`: a node to try, with coins and commands to paste.",
+        ExitStatus::table()
+    ))
+}
+
+/// Reads a command line by the table.
+fn parse(words: impl Iterator<Item = OsString>) -> Result<CommandLine, clap::Error> {
+    let mut table = table();
+    let matches = table.try_get_matches_from_mut(words)?;
+    CommandLine::from_arg_matches(&matches).map_err(|error| error.format(&mut table))
+}
+
+/// Logs go to standard error; RUST_LOG chooses how much (error, warn, info, debug).
+fn start_log() {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sound() {
+        table().debug_assert();
+    }
+
+    /// Every subcommand says what it does and shows how it is used.
+    #[test]
+    fn every_subcommand_has_help_and_an_example() {
+        for command in table().get_subcommands() {
+            let name = command.get_name();
+            assert!(command.get_about().is_some(), "{name} says what it does");
+            let help = command.get_after_help().map(|help| help.to_string()).unwrap_or_default();
+            assert!(help.starts_with("Examples:\n"), "{name} shows an example");
+            assert!(help.contains(&format!("  raida {name}")), "{name} shows itself");
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{name} {} says what it is", argument.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn help_lists_every_exit_status() {
+        let help = parse(["raida", "--help"].into_iter().map(OsString::from)).unwrap_err().to_string();
+        for status in ExitStatus::ALL {
+            assert!(help.contains(&format!("  {}  {}", status as u8, status.meaning())), "{status:?}");
+        }
+    }
+}

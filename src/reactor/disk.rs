@@ -1,0 +1,246 @@
+//! The shard's reads and writes: O_DIRECT where the file system can, every write durable when it completes (RWF_DSYNC).
+//!
+//! An operation moves in, stays in its slot while the kernel works on its buffers, and comes back whole in
+//! [`DiskDone`], errors included. What the kernel did in part is continued. Reading beyond a sparse file's end gives zeros.
+//! A failed write is not tried again: whether it is on disk is then unknown, and the shard stops taking writes.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use io_uring::opcode;
+use io_uring::types::Fd;
+
+use crate::coin::{Denomination, PageNumber};
+use crate::shard::interface::{DiskDone, DiskError, DiskOp, ShardFile, ShardId};
+use crate::store::double_write::page_at;
+use crate::store::files;
+use crate::store::layout::{BLOCK_BYTES, PAGE_BYTES};
+
+use super::counters::Counters;
+use super::ring::{Completion, Kind, Ring, Tag};
+use super::table::{Name, Table};
+
+/// Page writes of one operation in flight at once: paced, so that they do not delay the log.
+const LANES: usize = 2;
+/// More operations than a shard ever has running.
+const OPERATIONS_MAX: u32 = 1 << 22;
+
+/// A file for the ring.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    // tmpfs and some others refuse O_DIRECT; RWF_DSYNC makes a buffered write durable too.
+    match options.clone().custom_flags(libc::O_DIRECT).open(path) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => options.open(path),
+        result => result,
+    }
+    .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+}
+
+/// The files a shard reads and writes.
+pub struct ShardFiles {
+    pages: Vec<File>,
+    segments: Vec<File>,
+    control: File,
+    double_write: File,
+    orders: [File; 2],
+}
+
+impl ShardFiles {
+    /// Opens the files of a shard in a data directory, all of which are there.
+    ///
+    /// # Errors
+    /// What the system says, with the file's name.
+    pub fn open(directory: &Path, shard: ShardId) -> io::Result<Self> {
+        let open = |name: String| open(&directory.join(name));
+        let shard = shard.0;
+        let segments = (0..).map(|slot| files::segment(shard, slot)).take_while(|name| directory.join(name).exists());
+        Ok(Self {
+            pages: Denomination::all().map(|den| open(files::coins(den))).collect::<Result<_, _>>()?,
+            segments: segments.map(open).collect::<Result<_, _>>()?,
+            control: open(files::control(shard))?,
+            double_write: open(files::double_write(shard))?,
+            orders: [open(files::orders(shard, 0))?, open(files::orders(shard, 1))?],
+        })
+    }
+
+    fn page(&self, page: PageNumber) -> (&File, u64) {
+        (&self.pages[page.denomination().index()], files::page_offset(page))
+    }
+
+    fn own(&self, file: ShardFile) -> &File {
+        match file {
+            ShardFile::Log(slot) => &self.segments[usize::from(slot)],
+            ShardFile::Control => &self.control,
+            ShardFile::DoubleWrite => &self.double_write,
+            ShardFile::Orders(image) => &self.orders[usize::from(image)],
+        }
+    }
+}
+
+/// A piece of an operation that is with the kernel.
+#[derive(Clone, Copy)]
+struct Piece {
+    /// Which page of the operation; 0 for those that have one piece.
+    page: usize,
+    /// Bytes of it that are done.
+    done: usize,
+}
+
+struct Running {
+    op: DiskOp,
+    /// Pieces begun.
+    begun: usize,
+    lanes: [Option<Piece>; LANES],
+    result: Result<(), DiskError>,
+}
+
+impl Running {
+    /// How many pieces it has, and how many are in flight at once.
+    fn pieces(&self) -> usize {
+        match &self.op {
+            DiskOp::ReadPage { .. } | DiskOp::Write { .. } => 1,
+            DiskOp::WritePages { pages, .. } => pages.len(),
+        }
+    }
+
+    fn piece_bytes(&self) -> usize {
+        match &self.op {
+            DiskOp::ReadPage { .. } | DiskOp::WritePages { .. } => PAGE_BYTES,
+            DiskOp::Write { length, .. } => *length,
+        }
+    }
+}
+
+/// The disk operations of a reactor.
+pub struct Disk {
+    files: ShardFiles,
+    running: Table<Running>,
+    done: VecDeque<DiskDone>,
+}
+
+impl Disk {
+    /// Nothing running.
+    pub fn new(files: ShardFiles) -> Self {
+        Self { files, running: Table::new(OPERATIONS_MAX), done: VecDeque::new() }
+    }
+
+    /// Whether nothing is running, and nothing done waits to be taken.
+    pub fn is_idle(&self) -> bool {
+        self.running.is_empty() && self.done.is_empty()
+    }
+
+    /// Queues an operation.
+    pub fn start(&mut self, op: DiskOp, ring: &mut Ring) {
+        if let DiskOp::Write { offset, bytes, length, .. } = &op {
+            assert!(offset % BLOCK_BYTES as u64 == 0 && length % BLOCK_BYTES == 0 && *length <= bytes.len());
+        }
+        if let DiskOp::WritePages { pages, bytes } = &op {
+            assert!(page_at(pages.len()) <= bytes.len());
+        }
+        let running = Running { op, begun: 0, lanes: [None; LANES], result: Ok(()) };
+        let Ok(name) = self.running.insert(running) else { panic!("a shard keeps its disk operations bounded") };
+        self.go_on(name, ring);
+    }
+
+    /// An operation that ended.
+    pub fn take_done(&mut self) -> Option<DiskDone> {
+        self.done.pop_front()
+    }
+
+    /// A piece ended, or a part of it.
+    pub fn completed(&mut self, completion: Completion, ring: &mut Ring, counters: &mut Counters) {
+        let lane = completion.tag.name.slot as usize % LANES;
+        let name = Name { slot: completion.tag.name.slot / LANES as u32, ..completion.tag.name };
+        let running = self.running.get_mut(name).expect("an operation stays until its last completion");
+        let piece_bytes = running.piece_bytes();
+        let piece = running.lanes[lane].as_mut().expect("the lane of a completion is taken");
+        let mut ended = false;
+        match completion.result {
+            error if [-libc::EINTR, -libc::EAGAIN].contains(&error) => {}
+            error if error < 0 => {
+                running.result = Err(DiskError { errno: -error });
+                ended = true;
+            }
+            bytes => {
+                // The rest of a transfer that is not whole blocks starts at the block that it ended in.
+                let end = piece.done + bytes as usize;
+                let whole = if end == piece_bytes { end } else { end - end % BLOCK_BYTES };
+                if let DiskOp::ReadPage { frame, .. } = &mut running.op {
+                    if whole == piece.done {
+                        // The file's end: beyond it is nothing but zeros.
+                        frame.bytes_mut()[end..].fill(0);
+                        ended = true;
+                    }
+                } else if whole == piece.done {
+                    running.result = Err(DiskError { errno: libc::EIO });
+                    ended = true;
+                }
+                piece.done = whole;
+                ended |= whole == piece_bytes;
+            }
+        }
+        if ended {
+            running.lanes[lane] = None;
+        } else {
+            push(&self.files, name, running, lane, ring);
+        }
+        self.go_on(name, ring);
+        if let Some(done) = self.done.back()
+            && ended
+            && self.running.get_mut(name).is_none()
+        {
+            counters.disk_operations += 1;
+            counters.disk_failures += u64::from(done.result.is_err());
+        }
+    }
+
+    /// Begins what may begin of an operation, and ends it when nothing is left to do.
+    fn go_on(&mut self, name: Name, ring: &mut Ring) {
+        let running = self.running.get_mut(name).expect("named by the caller");
+        for lane in 0..LANES {
+            if running.lanes[lane].is_none() && running.begun < running.pieces() && running.result.is_ok() {
+                running.lanes[lane] = Some(Piece { page: running.begun, done: 0 });
+                running.begun += 1;
+                push(&self.files, name, running, lane, ring);
+            }
+        }
+        if running.lanes.iter().all(Option::is_none) {
+            let running = self.running.remove(name).expect("it was just there");
+            self.done.push_back(DiskDone { op: running.op, result: running.result });
+        }
+    }
+}
+
+/// Queues what is left of the piece in a lane.
+fn push(files: &ShardFiles, name: Name, running: &mut Running, lane: usize, ring: &mut Ring) {
+    let piece = running.lanes[lane].expect("a piece was put there");
+    let left = running.piece_bytes() - piece.done;
+    let durable =
+        |entry: opcode::Write, at: u64| entry.offset(at + piece.done as u64).rw_flags(libc::RWF_DSYNC).build();
+    let entry = match &mut running.op {
+        DiskOp::ReadPage { page, frame } => {
+            let (file, at) = files.page(*page);
+            let into = &mut frame.bytes_mut()[piece.done..];
+            opcode::Read::new(Fd(file.as_raw_fd()), into.as_mut_ptr(), left as u32)
+                .offset(at + piece.done as u64)
+                .build()
+        }
+        DiskOp::Write { file, offset, bytes, .. } => {
+            let from = &bytes[piece.done..];
+            durable(opcode::Write::new(Fd(files.own(*file).as_raw_fd()), from.as_ptr(), left as u32), *offset)
+        }
+        DiskOp::WritePages { pages, bytes } => {
+            let (file, at) = files.page(pages[piece.page]);
+            let from = &bytes[page_at(piece.page) + piece.done..];
+            durable(opcode::Write::new(Fd(file.as_raw_fd()), from.as_ptr(), left as u32), at)
+        }
+    };
+    let slot = name.slot * LANES as u32 + lane as u32;
+    // SAFETY: the buffers are boxed in the operation, which stays in its slot, untouched, until all its lanes are empty.
+    unsafe { ring.push(entry, Tag { kind: Kind::Disk, name: Name { slot, ..name } }) };
+}

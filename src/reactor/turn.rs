@@ -1,0 +1,385 @@
+//! The loop of a reactor. One turn:
+//!
+//! 1. take the kernel's completions and run each through the shard;
+//! 2. take the other shards' messages and run them through it;
+//! 3. go on with connections that paused;
+//! 4. tell the shard that the turn ends, so that it closes its batches;
+//! 5. queue what all that asks of the kernel, publish messages, wake their receivers, close what is overdue;
+//! 6. one submission, which also sleeps when there was nothing to do for a while.
+//!
+//! A reactor that runs dry looks around for [`Limits::spin`](super::Limits::spin) before it sleeps: a sleep and a
+//! wake-up cost as much as a few requests.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::thread;
+use std::time::Duration;
+
+use io_uring::opcode;
+use io_uring::types::Fd;
+use nix::time::{ClockId, clock_gettime};
+
+use crate::entropy::SystemEntropy;
+use crate::shard::interface::{DiskOp, Input, Now, Outputs, ShardId};
+use crate::shard::message::Message;
+use crate::wire::header::NodeIdentity;
+
+use super::buffers::ReceiveBuffers;
+use super::counters::Counters;
+use super::disk::{Disk, ShardFiles};
+use super::mesh::Post;
+use super::ring::{Completion, Kind, Ring, RingError, Tag};
+use super::service::Service;
+use super::sockets::Sockets;
+use super::stage::{Stage, StageBoard};
+use super::tcp::Tcp;
+use super::udp::{self, Udp};
+use super::{Core, Limits};
+
+const STREAM_BUFFER_BYTES: usize = 16 * 1024;
+const STREAM_GROUP: u16 = 1;
+const DATAGRAM_GROUP: u16 = 2;
+/// How long leaving waits for the kernel to return the last operations.
+const LEAVE_TURNS_MAX: u32 = 1000;
+
+/// What a reactor starts with.
+pub struct Setup<C> {
+    /// Which shard it drives.
+    pub shard: ShardId,
+    /// The shard.
+    pub core: C,
+    /// Its sockets.
+    pub sockets: Sockets,
+    /// Its files; without them it has no disk, and no disk operation may come.
+    pub files: Option<ShardFiles>,
+    /// Its end of the mesh.
+    pub post: Post<Message>,
+    /// Whom requests are for.
+    pub node: NodeIdentity,
+    /// Its bounds.
+    pub limits: Limits,
+    /// What tells it how far the node is.
+    pub board: Arc<StageBoard>,
+    /// Where it reports to.
+    pub reports: Sender<Report>,
+}
+
+/// What a reactor says to whoever started it.
+#[derive(Debug)]
+pub enum Report {
+    /// It serves.
+    Serves(ShardId),
+    /// It cannot have a ring.
+    NoRing(ShardId, RingError),
+    /// In [`Stage::Drain`]: all is answered.
+    Drained(ShardId),
+    /// In [`Stage::Finish`]: the shard stopped.
+    Finished(ShardId),
+    /// In [`Stage::Leave`]: nothing is in flight in the kernel. What was counted.
+    Left(ShardId, Box<Counters>),
+}
+
+/// A thread's loop around one shard.
+pub struct Reactor<C> {
+    // Dropped first, before the memory that the kernel knows from it.
+    ring: Ring,
+    shard: ShardId,
+    service: Service<C>,
+    disk: Option<Disk>,
+    post: Post<Message>,
+    stream_buffers: ReceiveBuffers,
+    datagram_buffers: ReceiveBuffers,
+    completions: Vec<Completion>,
+    spin_us: u64,
+    board: Arc<StageBoard>,
+    stage: Stage,
+    /// Whether this stage's end was reported.
+    reported: bool,
+    watches_stage: bool,
+    /// Where the eventfd of the stage is read to.
+    stage_read: Box<u64>,
+    reports: Sender<Report>,
+}
+
+impl<C: Core> Reactor<C> {
+    /// Runs a reactor on the calling thread until the node is over.
+    pub fn run(setup: Setup<C>) {
+        let (shard, reports) = (setup.shard, setup.reports.clone());
+        match Self::new(setup) {
+            Ok(mut reactor) => reactor.serve(),
+            // Nobody listens only when the start was given up, and then it does not matter.
+            Err(error) => reports.send(Report::NoRing(shard, error)).unwrap_or_default(),
+        }
+    }
+
+    fn new(setup: Setup<C>) -> Result<Self, RingError> {
+        let Setup { shard, core, sockets, files, post, node, limits, board, reports } = setup;
+        let ring = Ring::new()?;
+        post.bell().set_ring(ring.descriptor());
+        let service = Service {
+            core,
+            entropy: Box::new(SystemEntropy::new()),
+            now: now(),
+            out: Outputs::default(),
+            node,
+            tcp: Tcp::new(sockets.listener, STREAM_GROUP, &limits),
+            udp: Udp::new(sockets.datagrams, &limits),
+            counters: Counters::default(),
+        };
+        Ok(Self {
+            shard,
+            service,
+            disk: files.map(Disk::new),
+            post,
+            stream_buffers: ReceiveBuffers::new(&ring, STREAM_GROUP, limits.stream_buffers, STREAM_BUFFER_BYTES)?,
+            datagram_buffers: ReceiveBuffers::new(&ring, DATAGRAM_GROUP, limits.datagram_buffers, udp::BUFFER_BYTES)?,
+            completions: Vec::new(),
+            spin_us: limits.spin.as_micros() as u64,
+            board,
+            stage: Stage::Serve,
+            reported: false,
+            watches_stage: false,
+            stage_read: Box::new(0),
+            reports,
+            ring,
+        })
+    }
+
+    fn serve(&mut self) {
+        self.report(Report::Serves(self.shard));
+        let mut active_us = self.service.now.monotonic_us;
+        while self.board.stage() < Stage::Leave {
+            if self.turn() {
+                active_us = self.service.now.monotonic_us;
+            }
+            self.rest(active_us);
+        }
+        self.leave();
+        while self.board.stage() < Stage::Over {
+            thread::park();
+        }
+    }
+
+    fn report(&self, report: Report) {
+        // Nobody listens only when the node was given up.
+        self.reports.send(report).unwrap_or_default();
+    }
+
+    /// One turn, but for its submission. Returns whether anything happened.
+    fn turn(&mut self) -> bool {
+        self.service.now = now();
+        self.service.counters.turns += 1;
+        let mut active = self.take_completions();
+        active |= self.take_messages();
+        self.follow_stage();
+        self.service.resume();
+        self.service.step(Input::Turn);
+        self.service.resume();
+        active |= !self.service.out.messages.is_empty() || !self.service.out.disk.is_empty();
+        self.queue();
+        active
+    }
+
+    fn take_completions(&mut self) -> bool {
+        if self.ring.has_overflowed() {
+            self.service.counters.completions_overflowed += 1;
+        }
+        if self.ring.must_be_entered() {
+            self.submit(None);
+        }
+        let mut completions = std::mem::take(&mut self.completions);
+        self.ring.drain(&mut completions);
+        let any = !completions.is_empty();
+        for completion in completions.drain(..) {
+            self.completed(completion);
+        }
+        self.completions = completions;
+        any
+    }
+
+    fn completed(&mut self, completion: Completion) {
+        let service = &mut self.service;
+        match completion.tag.kind {
+            Kind::Receive => {
+                let bytes = service.tcp.received(completion, &mut service.counters);
+                if let Some(id) = completion.buffer() {
+                    if bytes > 0 {
+                        service.stream(completion.tag.name, self.stream_buffers.bytes(id, bytes));
+                    }
+                    self.stream_buffers.give_back(id);
+                }
+            }
+            Kind::Send => service.tcp.sent(completion, &mut service.counters),
+            Kind::ReceiveDatagram => {
+                let received = service.udp.received(completion);
+                if let Some(id) = completion.buffer() {
+                    if received {
+                        service.datagram(self.datagram_buffers.bytes(id, completion.result as usize));
+                    }
+                    self.datagram_buffers.give_back(id);
+                }
+            }
+            Kind::SendDatagram => service.udp.send_failed(completion, &mut service.counters),
+            Kind::Accept => {
+                service.tcp.accepted(completion, service.now.monotonic_us, &mut service.counters);
+            }
+            Kind::Disk => {
+                let disk = self.disk.as_mut().expect("only a disk has disk operations");
+                disk.completed(completion, &mut self.ring, &mut service.counters);
+                while let Some(done) = disk.take_done() {
+                    service.step(Input::Disk(done));
+                }
+            }
+            Kind::Stage => self.watches_stage = false,
+            // A wake-up that failed found its ring gone, a cancellation its operation ended.
+            Kind::Wake | Kind::Cancel => {}
+        }
+    }
+
+    fn take_messages(&mut self) -> bool {
+        let mut inbox = 0;
+        let mut any = false;
+        while let Some((from, message)) = self.post.take(&mut inbox) {
+            any = true;
+            self.service.counters.messages_received += 1;
+            self.service.step(Input::Message { from, message });
+        }
+        any
+    }
+
+    /// Does what a new stage asks for, once, and reports when its end is reached, once.
+    fn follow_stage(&mut self) {
+        let stage = self.board.stage();
+        if stage > self.stage {
+            if self.stage == Stage::Serve {
+                self.service.tcp.stop(&mut self.ring);
+                self.service.udp.stop(&mut self.ring);
+            }
+            if stage == Stage::Finish {
+                self.service.step(Input::Shutdown);
+            }
+            self.stage = stage;
+            self.reported = false;
+        }
+        if self.reported {
+            return;
+        }
+        let service = &self.service;
+        if stage == Stage::Drain && service.core.is_idle() && service.tcp.is_drained() && service.udp.is_drained() {
+            self.report(Report::Drained(self.shard));
+            self.reported = true;
+        } else if stage == Stage::Finish && service.core.stopped() {
+            self.report(Report::Finished(self.shard));
+            self.reported = true;
+        }
+    }
+
+    /// Queues what the turn asks of the kernel, and sends its messages.
+    fn queue(&mut self) {
+        let Self { ring, service, .. } = self;
+        let now_us = service.now.monotonic_us;
+        let mut ops = std::mem::take(&mut service.out.disk);
+        for op in ops.drain(..) {
+            start(self.disk.as_mut(), op, ring);
+        }
+        service.out.disk = ops;
+        for (to, message) in service.out.messages.drain(..) {
+            self.post.send(to, message);
+        }
+        self.post.flush(|sleeper| {
+            service.counters.wakeups_sent += 1;
+            ring.wake(sleeper);
+        });
+        service.tcp.accept(ring, now_us);
+        service.tcp.settle(ring, now_us, &mut service.counters);
+        // Only now, as what came in this turn has moved deadlines.
+        service.tcp.sweep(now_us, &mut service.counters);
+        service.udp.receive(ring, self.datagram_buffers.group());
+        service.udp.flush(ring, &mut service.counters);
+        if !self.watches_stage && self.stage < Stage::Leave {
+            self.watches_stage = true;
+            let bell = Fd(self.board.bell(self.shard.index()).as_raw_fd());
+            let into = (&raw mut *self.stage_read).cast();
+            let entry = opcode::Read::new(bell, into, size_of::<u64>() as u32).build();
+            // SAFETY: the eight bytes are boxed, and dropped after the ring.
+            unsafe { ring.push(entry, Tag::only(Kind::Stage)) };
+        }
+    }
+
+    /// Submits what is queued; with nothing to do, looks around for a while and then sleeps until there is.
+    fn rest(&mut self, active_us: u64) {
+        if !self.ring.is_submitted() {
+            self.submit(None);
+        }
+        let wake_at_us = self.service.core.wake_at_us().unwrap_or(u64::MAX).min(self.service.tcp.wake_at_us());
+        while !self.has_work() {
+            let now_us = now().monotonic_us;
+            if now_us >= wake_at_us {
+                return;
+            }
+            if now_us - active_us < self.spin_us {
+                thread::yield_now();
+                continue;
+            }
+            self.post.bell().fall_asleep();
+            if !self.has_work() {
+                self.service.counters.sleeps += 1;
+                let sleep =
+                    if wake_at_us == u64::MAX { Duration::MAX } else { Duration::from_micros(wake_at_us - now_us) };
+                self.submit(Some(sleep));
+            }
+            self.post.bell().awake();
+            return;
+        }
+    }
+
+    fn has_work(&mut self) -> bool {
+        self.ring.has_completions()
+            || !self.post.is_empty()
+            || self.post.has_waiting()
+            || self.service.tcp.has_unsettled()
+            || self.service.tcp.waits_for_room() && self.service.core.has_room()
+            || self.board.stage() > self.stage
+    }
+
+    fn submit(&mut self, sleep: Option<Duration>) {
+        self.ring.submit(sleep).unwrap_or_else(|error| panic!("the kernel refuses the ring: {error}"));
+        if self.ring.is_submitted() {
+            self.service.udp.recycle();
+        }
+    }
+
+    /// Closes everything and waits until the kernel has returned all operations.
+    fn leave(&mut self) {
+        self.stage = Stage::Leave;
+        self.service.tcp.stop(&mut self.ring);
+        self.service.udp.stop(&mut self.ring);
+        self.service.tcp.abandon();
+        self.ring.cancel(Tag::only(Kind::Stage));
+        for _ in 0..LEAVE_TURNS_MAX {
+            self.turn();
+            self.submit(Some(Duration::from_millis(1)));
+            let disk_idle = self.disk.as_ref().is_none_or(Disk::is_idle);
+            if self.service.tcp.is_empty() && !self.service.udp.is_receiving() && disk_idle {
+                break;
+            }
+        }
+        self.report(Report::Left(self.shard, Box::new(self.service.counters)));
+    }
+}
+
+fn start(disk: Option<&mut Disk>, op: DiskOp, ring: &mut Ring) {
+    disk.expect("a shard without files asks nothing of the disk").start(op, ring);
+}
+
+/// The time of a turn.
+fn now() -> Now {
+    let read = |clock| -> io::Result<Duration> { Ok(clock_gettime(clock)?.into()) };
+    let expect = "the clocks are readable";
+    Now {
+        monotonic_us: read(ClockId::CLOCK_MONOTONIC).expect(expect).as_micros() as u64,
+        unix_ms: read(ClockId::CLOCK_REALTIME).expect(expect).as_millis() as u64,
+    }
+}

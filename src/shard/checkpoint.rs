@@ -1,0 +1,326 @@
+//! Bringing to its place on disk what transactions left in the log and in memory, so that the log can be used again.
+//!
+//! Records of one coin may stand in the logs of several shards, so no shard may forget a record on its own. The first
+//! shard leads: it names a sequence S; every shard waits until each transaction that was granted before it heard of S
+//! is through (later ones get sequences above S, as their owners' clocks are at S by then), writes its dirty pages to
+//! the double-write area, then to their places, then its orders, and says so. When all have, every change up to S is in
+//! its place. Each shard writes S into its control block; only then is a log segment up to S overwritten. Recovery
+//! ignores what is not above the highest S it finds: so an old record cannot overwrite what a recycled newer one did.
+//!
+//! The same batches make room in a cache full of dirty pages, with no checkpoint under way.
+
+use crate::coin::PageNumber;
+use crate::store::control::{Control, OrdersImage};
+use crate::store::double_write::{DoubleBatch, PAGES_PER_BATCH};
+use crate::store::layout::AlignedBytes;
+use crate::store::orders::{self, Order};
+use crate::store::wal::LogTail;
+
+use super::interface::{DiskOp, ShardFile, ShardId};
+use super::message::Message;
+use super::{Effects, Shard};
+
+/// The shard that leads checkpoints.
+const LEADER: ShardId = ShardId(0);
+
+/// What this shard does about a checkpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    Idle,
+    /// Transactions granted before it are under way.
+    Settling,
+    /// Pages that were dirty then are written to their places.
+    Pages,
+    /// The orders are written.
+    Orders,
+}
+
+/// The leader's notes.
+#[derive(Debug, Default)]
+struct Lead {
+    /// Shards that have not yet said that they are done with the checkpoint under way.
+    awaited: usize,
+    sequence: u64,
+    /// Another is wanted.
+    wanted: bool,
+    /// Shards that have answered their last request.
+    stopping: usize,
+    last: bool,
+}
+
+/// A shard's checkpoints.
+pub(super) struct Checkpoint {
+    stage: Stage,
+    /// Transactions granted and not yet through, by the parity of the phase they were granted in.
+    granted: [usize; 2],
+    phase: u64,
+    /// Pages the checkpoint still has to write.
+    pages: Vec<PageNumber>,
+    /// The batch under way: its pages, with how many changes each copy has.
+    batch: Vec<(PageNumber, u32)>,
+    /// Its pages again, while the double-write area has no use for them.
+    double_pages: Vec<PageNumber>,
+    /// The batch's memory, while none is under way.
+    memory: Option<DoubleBatch>,
+    control: Control,
+    /// The orders of the image that counts.
+    orders_written: u64,
+    /// The image being written, and the orders in it.
+    orders_writing: Option<(OrdersImage, u64)>,
+    /// The control block being written, and the tail it names.
+    control_writing: Option<LogTail>,
+    /// What is to be written into the control block when the one under way is done: a sequence, and whether it is the last.
+    control_wanted: Option<(u64, bool)>,
+    asked: bool,
+    lead: Lead,
+    last: bool,
+    last_done: bool,
+    /// Room in the log may have come.
+    pub log_room: bool,
+}
+
+impl Checkpoint {
+    /// Nothing under way, after recovery.
+    pub fn new(control: Control, cache_pages: usize, orders_written: u64) -> Self {
+        Self {
+            stage: Stage::Idle,
+            granted: [0; 2],
+            phase: 0,
+            pages: Vec::new(),
+            batch: Vec::with_capacity(PAGES_PER_BATCH),
+            double_pages: Vec::new(),
+            memory: Some(DoubleBatch::with_capacity(cache_pages.div_ceil(2).min(PAGES_PER_BATCH))),
+            control,
+            orders_written,
+            orders_writing: None,
+            control_writing: None,
+            control_wanted: None,
+            asked: false,
+            lead: Lead::default(),
+            last: false,
+            last_done: false,
+            log_room: false,
+        }
+    }
+
+    /// A transaction was granted its locks; returns the phase to settle it in.
+    pub fn granted(&mut self) -> u64 {
+        self.granted[self.phase as usize % 2] += 1;
+        self.phase
+    }
+
+    /// A transaction granted in `phase` is through.
+    pub fn settled(&mut self, phase: u64) {
+        self.granted[phase as usize % 2] -= 1;
+    }
+
+    /// Whether the last checkpoint, of a shutdown, is done.
+    pub fn is_last_done(&self) -> bool {
+        self.last_done
+    }
+}
+
+impl Shard {
+    // ---- the leader
+
+    /// Asks the leader for a checkpoint, once.
+    pub(super) fn want_checkpoint(&mut self, effects: &mut Effects<'_>) {
+        if !std::mem::replace(&mut self.checkpoint.asked, true) {
+            self.send(LEADER, Message::CheckpointWanted { clock: self.clock, stopping: false }, effects);
+        }
+    }
+
+    /// Every request is answered: the leader hears of it once.
+    pub(super) fn work_on_stop(&mut self, effects: &mut Effects<'_>) {
+        if self.tasks.is_empty() && !std::mem::replace(&mut self.checkpoint.last, true) {
+            self.send(LEADER, Message::CheckpointWanted { clock: self.clock, stopping: true }, effects);
+        }
+    }
+
+    pub(super) fn checkpoint_wanted(&mut self, clock: u64, stopping: bool, effects: &mut Effects<'_>) {
+        self.clock = self.clock.max(clock);
+        self.checkpoint.lead.wanted = true;
+        self.checkpoint.lead.stopping += usize::from(stopping);
+        self.lead_checkpoint(effects);
+    }
+
+    fn lead_checkpoint(&mut self, effects: &mut Effects<'_>) {
+        let shards = self.settings.shards as usize;
+        let lead = &mut self.checkpoint.lead;
+        if lead.awaited == 0 && std::mem::take(&mut lead.wanted) {
+            lead.awaited = shards;
+            lead.sequence = self.clock;
+            lead.last = lead.stopping == shards;
+            let sequence = lead.sequence;
+            self.broadcast(|| Message::Flush { sequence }, effects);
+        }
+    }
+
+    pub(super) fn flushed(&mut self, effects: &mut Effects<'_>) {
+        let lead = &mut self.checkpoint.lead;
+        lead.awaited -= 1;
+        if lead.awaited == 0 {
+            let (sequence, last) = (lead.sequence, lead.last);
+            self.broadcast(|| Message::Checkpointed { sequence, last }, effects);
+            self.lead_checkpoint(effects);
+        }
+    }
+
+    // ---- every shard
+
+    pub(super) fn flush(&mut self, sequence: u64, effects: &mut Effects<'_>) {
+        assert!(self.checkpoint.stage == Stage::Idle, "one checkpoint at a time");
+        self.clock = self.clock.max(sequence);
+        self.checkpoint.phase += 1;
+        self.checkpoint.stage = Stage::Settling;
+        self.work_on_checkpoint(effects);
+    }
+
+    pub(super) fn checkpointed(&mut self, sequence: u64, last: bool, effects: &mut Effects<'_>) {
+        self.checkpoint.asked = false;
+        self.checkpoint.control_wanted = Some((sequence, last));
+        self.write_control(effects);
+    }
+
+    /// Does what can be done now; called at the end of every turn.
+    pub(super) fn work_on_checkpoint(&mut self, effects: &mut Effects<'_>) {
+        if self.failed {
+            return;
+        }
+        if self.checkpoint.stage == Stage::Settling {
+            let before = (self.checkpoint.phase as usize + 1) % 2;
+            if self.checkpoint.granted[before] == 0 {
+                let pages = &mut self.checkpoint.pages;
+                pages.extend(self.pages.dirty_pages());
+                // In the order of their places on disk, taken from the end.
+                pages.sort_unstable_by(|a, b| b.cmp(a));
+                self.checkpoint.stage = Stage::Pages;
+            }
+        }
+        self.write_pages(effects);
+        if self.checkpoint.stage == Stage::Pages && self.checkpoint.pages.is_empty() && self.checkpoint.batch.is_empty()
+        {
+            self.checkpoint.stage = Stage::Orders;
+            self.write_orders(effects);
+        }
+    }
+
+    /// Starts a batch if there is something to write and none is under way.
+    fn write_pages(&mut self, effects: &mut Effects<'_>) {
+        let wanted = !self.checkpoint.pages.is_empty() || self.pages.is_pressed();
+        if !wanted {
+            return;
+        }
+        let Some(mut memory) = self.checkpoint.memory.take() else { return };
+        while !memory.is_full() {
+            let Some(page) = self.checkpoint.pages.pop() else { break };
+            self.add_to_batch(page, &mut memory);
+        }
+        if memory.is_empty() && self.pages.is_pressed() {
+            let dirty: Vec<PageNumber> = self.pages.dirty_pages().take(PAGES_PER_BATCH).collect();
+            for page in dirty {
+                if !memory.is_full() {
+                    self.add_to_batch(page, &mut memory);
+                }
+            }
+        }
+        if memory.is_empty() {
+            self.checkpoint.memory = Some(memory);
+            return;
+        }
+        let (bytes, length, pages) = memory.finish();
+        self.checkpoint.double_pages = pages;
+        effects.out.disk.push(DiskOp::Write { file: ShardFile::DoubleWrite, offset: 0, bytes, length });
+    }
+
+    fn add_to_batch(&mut self, page: PageNumber, memory: &mut DoubleBatch) {
+        if let Some((frame, changes)) = self.pages.seal(page) {
+            memory.add(page, frame);
+            self.checkpoint.batch.push((page, changes));
+        }
+    }
+
+    /// Writes the orders, if they have changed since they were last written.
+    fn write_orders(&mut self, effects: &mut Effects<'_>) {
+        let changed = self.market.orders_changed();
+        if changed == self.checkpoint.orders_written {
+            return self.say_flushed(effects);
+        }
+        let image = self.checkpoint.control.orders.next();
+        let mut all = Vec::with_capacity(self.market.len());
+        self.market.orders(|an, sequence, address| all.push(Order { an: *an, address: *address, sequence }));
+        let bytes = orders::encode_image(image.generation, all.iter());
+        let length = bytes.len();
+        self.checkpoint.orders_writing = Some((image, changed));
+        effects.out.disk.push(DiskOp::Write { file: ShardFile::Orders(image.slot), offset: 0, bytes, length });
+    }
+
+    fn say_flushed(&mut self, effects: &mut Effects<'_>) {
+        self.checkpoint.stage = Stage::Idle;
+        self.send(LEADER, Message::Flushed, effects);
+    }
+
+    /// Writes what is wanted into the control block, if none is being written.
+    fn write_control(&mut self, effects: &mut Effects<'_>) {
+        let checkpoint = &mut self.checkpoint;
+        if checkpoint.control_writing.is_some() {
+            return;
+        }
+        let Some((sequence, _)) = checkpoint.control_wanted else { return };
+        let tail = self.log.recyclable(sequence).unwrap_or(self.log.tail());
+        let control = &mut checkpoint.control;
+        control.generation += 1;
+        control.sequence = control.sequence.max(sequence);
+        control.tail = tail;
+        checkpoint.control_writing = Some(tail);
+        let bytes = control.to_block();
+        let (offset, length) = (control.offset(), bytes.len());
+        effects.out.disk.push(DiskOp::Write { file: ShardFile::Control, offset, bytes, length });
+    }
+
+    /// A write of a checkpoint is durable.
+    pub(super) fn checkpoint_write_done(&mut self, op: DiskOp, effects: &mut Effects<'_>) {
+        match op {
+            DiskOp::Write { file: ShardFile::DoubleWrite, bytes, .. } => {
+                let pages = std::mem::take(&mut self.checkpoint.double_pages);
+                effects.out.disk.push(DiskOp::WritePages { pages, bytes });
+            }
+            DiskOp::WritePages { pages, bytes } => self.pages_written(pages, bytes, effects),
+            DiskOp::Write { file: ShardFile::Orders(_), .. } => {
+                let (image, written) = self.checkpoint.orders_writing.take().expect("an image was being written");
+                self.checkpoint.control.orders = image;
+                self.checkpoint.orders_written = written;
+                self.say_flushed(effects);
+            }
+            DiskOp::Write { file: ShardFile::Control, .. } => self.control_written(effects),
+            op => unreachable!("{op:?} is no write of a checkpoint"),
+        }
+        self.work_on_checkpoint(effects);
+    }
+
+    fn pages_written(&mut self, pages: Vec<PageNumber>, bytes: AlignedBytes, effects: &mut Effects<'_>) {
+        let batch = std::mem::take(&mut self.checkpoint.batch);
+        for &(page, changes) in &batch {
+            self.pages.written(page, changes, &mut self.woken);
+            self.checkpoint.control.used.insert(page);
+        }
+        self.checkpoint.batch = batch;
+        self.checkpoint.batch.clear();
+        self.checkpoint.memory = Some(DoubleBatch::reuse(bytes, pages));
+        self.woken(true, effects);
+    }
+
+    fn control_written(&mut self, effects: &mut Effects<'_>) {
+        let tail = self.checkpoint.control_writing.take().expect("a control block was being written");
+        self.log.release(&tail);
+        self.wake_waiting_for_log();
+        let control = &self.checkpoint.control;
+        match self.checkpoint.control_wanted {
+            Some((sequence, last)) if control.sequence >= sequence => {
+                self.checkpoint.control_wanted = None;
+                self.checkpoint.last_done |= last;
+            }
+            _ => self.write_control(effects),
+        }
+    }
+}

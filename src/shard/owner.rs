@@ -1,0 +1,335 @@
+//! The owner's side of a transaction: lock, load, check, answer; later apply and unlock.
+//!
+//! A visit waits here for locks and for pages, never for anything else, and while it waits others go on.
+
+use crate::coin::Place;
+use crate::command::question::ListedOffer;
+use crate::command::{Findings, Must, Question};
+use crate::wire::header::KeyName;
+use crate::wire::seal;
+use crate::wire::status::Status;
+
+use super::free_map::{FoundWord, SearchPages, WordNumber};
+use super::interface::Now;
+use super::locks::VisitSlot;
+use super::market;
+use super::message::{Ask, Message, Progress, Visit};
+use super::pages::Wanted;
+use super::views::derive;
+use super::{Effects, Shard};
+
+/// Pages of one visit that are asked for ahead of their turn.
+const PAGES_AHEAD: usize = 8;
+/// Lockers of one 5-byte prefix that are tried as the key of a request.
+const LOCKERS_TRIED: usize = 256;
+
+impl Shard {
+    /// A visit arrived: it stands in every queue it must, and goes on at once if it waits in none.
+    pub(super) fn visited(&mut self, mut visit: Box<Visit>) {
+        self.clock = self.clock.max(visit.clock);
+        visit.progress = Progress::default();
+        let slot = self.visits.insert(None) as VisitSlot;
+        let waits = visit.resources().filter(|&(resource, mode)| !self.locks.acquire(resource, mode, slot)).count();
+        visit.progress.blocked = waits as u32;
+        let blocked = waits > 0;
+        self.visits[slot as usize] = Some(visit);
+        if blocked && self.failed {
+            self.give_up(slot); // whoever holds the lock may hold it for ever
+        } else if !blocked {
+            self.granted.push_back(slot);
+        }
+    }
+
+    /// An apply arrived: its locks are held already.
+    pub(super) fn apply(&mut self, mut visit: Box<Visit>) {
+        self.clock = self.clock.max(visit.sequence);
+        visit.progress = Progress { applies: true, done: 0, ..visit.progress };
+        let slot = self.visits.insert(Some(visit));
+        self.granted.push_back(slot as VisitSlot);
+    }
+
+    /// A release arrived: nothing is written, and words that were found but not taken are free again.
+    pub(super) fn release(&mut self, visit: Box<Visit>) {
+        for found in &visit.words {
+            self.reservations.release(found.word, visit.session);
+        }
+        self.unlock(&visit);
+        self.recycle(visit);
+    }
+
+    /// Carries every visit that waits for nothing as far as it comes.
+    pub(super) fn advance_granted(&mut self, now: Now, effects: &mut Effects<'_>) {
+        while let Some(slot) = self.granted.pop_front() {
+            self.advance(slot, now, effects);
+        }
+    }
+
+    fn advance(&mut self, slot: VisitSlot, now: Now, effects: &mut Effects<'_>) {
+        // A wake-up may come late, when the visit is gone, or early, when it still waits for a lock.
+        let Some(mut visit) = self.visits.get_mut(slot as usize).and_then(Option::take) else { return };
+        if visit.progress.blocked > 0 {
+            self.visits[slot as usize] = Some(visit);
+            return;
+        }
+        let through = if visit.progress.applies {
+            self.apply_claims(&mut visit, slot, effects)
+        } else {
+            visit.failed.is_some() || self.check_claims(&mut visit, slot, now, effects)
+        };
+        if !through {
+            self.visits[slot as usize] = Some(visit);
+            return;
+        }
+        self.visits.remove(slot as usize);
+        if visit.progress.applies {
+            self.apply_places(&visit);
+            self.unlock(&visit);
+        } else {
+            self.answer(&mut visit, now);
+        }
+        visit.clock = self.clock;
+        let coordinator = visit.coordinator;
+        self.send(coordinator, Message::Done(visit), effects);
+    }
+
+    /// Whether a page is here for a visit; if not, it and the pages the visit needs next are on their way.
+    fn page_is_here(&mut self, visit: &Visit, slot: VisitSlot, effects: &mut Effects<'_>) -> bool {
+        let page = visit.claims[visit.progress.done].coin.page();
+        if self.pages.want(page, slot, &mut effects.out.disk) == Wanted::Present {
+            return true;
+        }
+        let mut last = page;
+        let mut ahead = 0;
+        for claim in &visit.claims[visit.progress.done..] {
+            if claim.coin.page() != last {
+                last = claim.coin.page();
+                ahead += 1;
+                if ahead > PAGES_AHEAD || self.pages.want(last, slot, &mut effects.out.disk) == Wanted::NoRoom {
+                    break;
+                }
+            }
+        }
+        false
+    }
+
+    /// Looks at the coins. `false`: a page is missing.
+    fn check_claims(&mut self, visit: &mut Visit, slot: VisitSlot, now: Now, effects: &mut Effects<'_>) -> bool {
+        while visit.progress.done < visit.claims.len() {
+            if !self.page_is_here(visit, slot, effects) {
+                return false;
+            }
+            let claim = &mut visit.claims[visit.progress.done];
+            let record = self.pages.get(claim.coin.page()).expect("a present page").record(claim.coin.slot());
+            let reserved =
+                claim.must == Must::Target && self.reservations.holds(claim.coin, visit.session, now.monotonic_us);
+            claim.check(record, reserved);
+            visit.progress.done += 1;
+        }
+        true
+    }
+
+    /// Writes the coins: the one place where a record, and what follows from it on this shard, changes.
+    /// `false`: a page is missing.
+    fn apply_claims(&mut self, visit: &mut Visit, slot: VisitSlot, effects: &mut Effects<'_>) -> bool {
+        while visit.progress.done < visit.claims.len() {
+            if visit.claims[visit.progress.done].write {
+                if !self.page_is_here(visit, slot, effects) {
+                    return false;
+                }
+                let claim = &visit.claims[visit.progress.done];
+                let frame = self.pages.get_mut(claim.coin.page(), visit.sequence).expect("a present page");
+                assert!(frame.record(claim.coin.slot()) == claim.record, "a locked coin changed");
+                frame.set_record(claim.coin.slot(), claim.new);
+                if let Some(free) = derive(&claim.record, &claim.new).free {
+                    self.free_map.set_free(claim.coin, free);
+                    if claim.must == Must::Target {
+                        self.reservations.release(WordNumber::of(claim.coin), visit.session);
+                    }
+                }
+            }
+            visit.progress.done += 1;
+        }
+        true
+    }
+
+    /// Changes the lists of lockers and trade lockers this shard is home of.
+    fn apply_places(&mut self, visit: &Visit) {
+        for change in &visit.changes {
+            match (change.place, change.enters) {
+                (Place::Locker(key), true) => self.lockers.enter(&key, change.coin),
+                (Place::Locker(key), false) => self.lockers.leave(&key, change.coin),
+                (Place::TradeLocker(an), true) => self.market.enter(&an, change.coin),
+                (Place::TradeLocker(an), false) => self.market.leave(&an, change.coin),
+                (Place::Free | Place::Wallet, _) => unreachable!("no list has free coins or a wallet's"),
+            }
+        }
+        if let Some(order) = &visit.order {
+            self.market.set_order(&order.an, order.sequence, order.address);
+        }
+    }
+
+    /// Answers what is asked besides the coins, and keeps or gives back the locks.
+    fn answer(&mut self, visit: &mut Visit, now: Now) {
+        if visit.failed.is_none() {
+            self.answer_question(visit, now);
+        }
+        visit.progress.answered = true;
+        if visit.keep && visit.failed.is_none() {
+            visit.progress.phase = self.checkpoint.granted();
+        } else {
+            visit.keep = false;
+            self.unlock_resources(visit);
+        }
+    }
+
+    fn answer_question(&mut self, visit: &mut Visit, now: Now) {
+        let findings = &mut visit.findings;
+        let question = match visit.ask {
+            Ask::Nothing => return,
+            Ask::Words { session, start, pages, wanted } => {
+                return self.find_words(session, start, pages, wanted, &mut visit.words, now);
+            }
+            Ask::LockerKey { header, challenge } => {
+                let KeyName::LockerPrefix(prefix) = header.key else {
+                    unreachable!("asked for encryption type 2 alone")
+                };
+                self.lockers.by_prefix(prefix, LOCKERS_TRIED, |key| {
+                    if findings.an.is_none() && seal::locker_key_fits(&header, key, &challenge) {
+                        findings.an = Some(*key);
+                    }
+                });
+                return;
+            }
+            Ask::NewOffer(an) => {
+                findings.an = self.market.contains(&an).then_some(an);
+                findings.allowed = !self.market.is_full();
+                return;
+            }
+            Ask::Question(question) => question,
+        };
+        match question {
+            Question::Rate(peer) => findings.allowed = self.rate_limit.allow(peer, now.monotonic_us),
+            Question::Locker(key) => {
+                if let Some(coins) = self.lockers.coins(&key) {
+                    findings.coins.extend(coins);
+                }
+            }
+            Question::Offer(name) => {
+                findings.an = self.market.find(&name);
+                self.find_offer_coins(visit);
+            }
+            Question::OfferFor { coin_type, value, price } => {
+                findings.an = self.market.first(coin_type, value, price);
+                self.find_offer_coins(visit);
+            }
+            Question::Offers { coin_type, max } => {
+                self.market.list(coin_type, max as usize, |sequence, offer| {
+                    let market::ListedOffer { identifier, value, price, .. } = offer;
+                    findings.offers.push(ListedOffer { sequence, identifier, value, price });
+                });
+            }
+            Question::Circulation => {
+                for den in crate::coin::Denomination::all() {
+                    findings.circulation[den.index()] = self.free_map.in_circulation(den);
+                }
+            }
+            Question::SerialNumbers { .. } => unreachable!("asked as words"),
+        }
+    }
+
+    fn find_offer_coins(&self, visit: &mut Visit) {
+        let Findings { an, coins, .. } = &mut visit.findings;
+        if let Some(of_offer) = an.as_ref().and_then(|an| self.market.coins(an)) {
+            coins.extend(of_offer);
+        }
+    }
+
+    /// Finds and reserves words for a session.
+    fn find_words(
+        &mut self,
+        session: u32,
+        start: WordNumber,
+        pages: SearchPages,
+        wanted: usize,
+        words: &mut Vec<FoundWord>,
+        now: Now,
+    ) {
+        let reservations = &self.reservations;
+        let usable = |word| reservations.available(word, session, now.monotonic_us);
+        self.free_map.search(start, pages, wanted, usable, words);
+        for found in words {
+            assert!(
+                self.reservations.reserve(found.word, session, now.monotonic_us),
+                "the search took only usable words"
+            );
+        }
+    }
+
+    /// Gives a kept visit's locks back.
+    fn unlock(&mut self, visit: &Visit) {
+        if visit.keep {
+            self.checkpoint.settled(visit.progress.phase);
+            self.unlock_resources(visit);
+        }
+    }
+
+    fn unlock_resources(&mut self, visit: &Visit) {
+        let (visits, granted) = (&mut self.visits, &mut self.granted);
+        for (resource, _) in visit.resources() {
+            self.locks.release(resource, |slot| {
+                let waiting = visits[slot as usize].as_mut().expect("a visit that waits");
+                waiting.progress.blocked -= 1;
+                if waiting.progress.blocked == 0 {
+                    granted.push_back(slot);
+                }
+            });
+        }
+    }
+
+    /// Pages came, or room for them: the visits that waited go on, or fail with what they waited for.
+    pub(super) fn woken(&mut self, readable: bool, effects: &mut Effects<'_>) {
+        let woken = std::mem::take(&mut self.woken);
+        for &slot in &woken {
+            if let Some(Some(visit)) = self.visits.get_mut(slot as usize)
+                && !readable
+            {
+                if visit.progress.applies {
+                    self.fail(effects); // committed, and yet it cannot be applied: only a restart can
+                    continue;
+                }
+                visit.failed = Some(Status::Filesystem);
+            }
+            self.granted.push_back(slot);
+        }
+        self.woken = woken;
+        self.woken.clear();
+    }
+
+    /// A visit that waits for a lock waits no longer: it gives back what it holds and fails.
+    fn give_up(&mut self, slot: VisitSlot) {
+        let mut visit = self.visits[slot as usize].take().expect("a visit that waits");
+        // Where it stands in a queue it holds nothing; the rest is given back with the answer.
+        let held = visit.resources().filter(|&(resource, _)| !self.locks.withdraw(resource, slot)).collect();
+        visit.locks = held;
+        visit.coin_mode = None;
+        visit.progress.blocked = 0;
+        visit.failed = Some(Status::Filesystem);
+        self.visits[slot as usize] = Some(visit);
+        self.granted.push_back(slot);
+    }
+
+    /// The node writes no more: nobody waits for a lock that may never be given back.
+    pub(super) fn give_up_waiting(&mut self) {
+        let waiting: Vec<VisitSlot> = self
+            .visits
+            .iter()
+            .filter(|(_, visit)| visit.as_ref().is_some_and(|visit| visit.progress.blocked > 0))
+            .map(|(slot, _)| slot as VisitSlot)
+            .collect();
+        for slot in waiting {
+            if self.visits[slot as usize].as_ref().is_some_and(|visit| visit.progress.blocked > 0) {
+                self.give_up(slot);
+            }
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Which session was offered which words of free coins, and until when.
+//!
+//! *Get available change SNs* reserves what it offers; *break* and *join* create coins only out of
+//! words that their session holds, then give them back. In memory alone: a restart forgets
+//! reservations as time does.
+//!
+//! Bounded by construction: 16 bytes for each word of 64 coins that the shard has, 3.8 MB for a whole node.
+//! A session is the number its client chose; 0 is none.
+
+use crate::coin::CoinId;
+
+use super::free_map::{WORDS_PER_PAGE, WordNumber};
+use super::interface::ShardId;
+use super::partition::PageSlots;
+
+/// Who holds a word.
+#[derive(Clone, Copy, Default)]
+struct Holder {
+    /// When it ends to hold it, microseconds of [`Now::monotonic_us`](super::interface::Now::monotonic_us).
+    until_us: u64,
+    /// 0: nobody.
+    session: u32,
+}
+
+const _: () = assert!(size_of::<Holder>() == 16);
+
+/// The reservations of a shard's words.
+pub struct Reservations {
+    slots: PageSlots,
+    holders: Box<[Holder]>,
+    duration_us: u64,
+}
+
+impl Reservations {
+    /// Those of `shard` of `shards`, each good for `duration_us` from when it was made or renewed.
+    pub fn new(shard: ShardId, shards: u8, duration_us: u64) -> Self {
+        let slots = PageSlots::new(shard, shards);
+        let holders = vec![Holder::default(); slots.len() * WORDS_PER_PAGE as usize].into_boxed_slice();
+        Self { slots, holders, duration_us }
+    }
+
+    /// Whether a session may reserve a word: nobody holds it any more, or the session itself does.
+    ///
+    /// # Panics
+    /// When the word is another shard's.
+    pub fn available(&self, word: WordNumber, session: u32, now_us: u64) -> bool {
+        let holder = self.holders[self.index(word)];
+        holder.session == session || holder.until_us <= now_us
+    }
+
+    /// Reserves a word for a session, or renews its reservation; says whether the session now holds it.
+    /// It does not where another does: two sessions may have found the same word before one reserved it.
+    ///
+    /// # Panics
+    /// When the session is 0 or the word another shard's.
+    #[must_use]
+    pub fn reserve(&mut self, word: WordNumber, session: u32, now_us: u64) -> bool {
+        assert!(session != 0);
+        let available = self.available(word, session, now_us);
+        if available {
+            let index = self.index(word);
+            self.holders[index] = Holder { until_us: now_us.saturating_add(self.duration_us), session };
+        }
+        available
+    }
+
+    /// Whether a session holds the word of a coin. Session 0 holds nothing.
+    ///
+    /// # Panics
+    /// When the coin is another shard's.
+    pub fn holds(&self, coin: CoinId, session: u32, now_us: u64) -> bool {
+        let holder = self.holders[self.index(WordNumber::of(coin))];
+        session != 0 && holder.session == session && now_us < holder.until_us
+    }
+
+    /// Gives a word back, if the session holds it.
+    ///
+    /// # Panics
+    /// When the word is another shard's.
+    pub fn release(&mut self, word: WordNumber, session: u32) {
+        let index = self.index(word);
+        if self.holders[index].session == session {
+            self.holders[index] = Holder::default();
+        }
+    }
+
+    /// How many words are held now. Looks at each: for metrics, not for requests.
+    pub fn held(&self, now_us: u64) -> usize {
+        self.holders.iter().filter(|holder| holder.session != 0 && now_us < holder.until_us).count()
+    }
+
+    fn index(&self, word: WordNumber) -> usize {
+        self.slots.slot(word.page()) * WORDS_PER_PAGE as usize + word.in_page()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn word(number: u32) -> WordNumber {
+        WordNumber::new(number).unwrap()
+    }
+
+    #[test]
+    fn a_reservation_is_its_sessions_until_it_expires() {
+        let mut reservations = Reservations::new(ShardId(0), 1, 100);
+        assert!(reservations.reserve(word(5), 7, 1000));
+        assert!(reservations.holds(word(5).coin(63), 7, 1099));
+        assert!(!reservations.holds(word(5).coin(63), 8, 1099));
+        assert!(!reservations.holds(word(6).coin(0), 7, 1099));
+        assert!(!reservations.reserve(word(5), 8, 1099));
+        assert!(reservations.reserve(word(5), 7, 1099), "its session renews it");
+        assert!(reservations.holds(word(5).coin(0), 7, 1198));
+        assert!(!reservations.holds(word(5).coin(0), 7, 1199));
+        assert!(reservations.reserve(word(5), 8, 1199), "expired, it is anyone's");
+        assert!(!reservations.holds(word(5).coin(0), 7, 1199));
+    }
+
+    #[test]
+    fn only_its_session_gives_a_word_back() {
+        let mut reservations = Reservations::new(ShardId(1), 3, 100);
+        let word = word(16);
+        assert!(reservations.reserve(word, 7, 0));
+        reservations.release(word, 8);
+        assert!(reservations.holds(word.coin(0), 7, 1));
+        reservations.release(word, 7);
+        assert!(!reservations.holds(word.coin(0), 7, 1));
+        assert!(reservations.available(word, 8, 1));
+        assert_eq!(reservations.held(1), 0);
+    }
+
+    #[test]
+    fn session_0_holds_nothing() {
+        let reservations = Reservations::new(ShardId(0), 1, 100);
+        assert!(!reservations.holds(word(0).coin(0), 0, 0));
+    }
+
+    #[test]
+    #[should_panic(expected = "session != 0")]
+    fn session_0_cannot_reserve() {
+        let reserved = Reservations::new(ShardId(0), 1, 100).reserve(word(0), 0, 0);
+        assert!(!reserved);
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_map_of_words(
+            steps in prop::collection::vec((0u32..3, 0u32..6, 1u32..4, 0u64..30), 1..200),
+        ) {
+            let (shards, duration) = (3, 50);
+            let mut reservations = Reservations::new(ShardId(2), shards, duration);
+            let mut model: BTreeMap<u32, (u32, u64)> = BTreeMap::new();
+            let mut now = 0;
+            for (what, which, session, later) in steps {
+                now += later;
+                // Two words of each of three pages of the shard.
+                let number = (which / 2 * 3 + 2) * 16 + which % 2 * 15;
+                let holder = model.get(&number).copied().filter(|&(_, until)| now < until);
+                let others = holder.is_some_and(|(holder, _)| holder != session);
+                let own = holder.is_some_and(|(holder, _)| holder == session);
+                prop_assert_eq!(reservations.available(word(number), session, now), !others);
+                prop_assert_eq!(reservations.holds(word(number).coin(which), session, now), own);
+                match what {
+                    0 => reservations.release(word(number), session),
+                    _ => prop_assert_eq!(reservations.reserve(word(number), session, now), !others),
+                }
+                match what {
+                    0 if own => drop(model.remove(&number)),
+                    1.. if !others => drop(model.insert(number, (session, now + duration))),
+                    _ => {}
+                }
+                let held = model.values().filter(|&&(_, until)| now < until).count();
+                prop_assert_eq!(reservations.held(now), held);
+            }
+        }
+    }
+}

@@ -1,0 +1,574 @@
+//! The coordinator's side of a transaction: plan, lock, decide, commit, apply, answer.
+//!
+//! ```text
+//! plan ─ ask ─ lock coins ─ decide ─ lock places ─ commit record ─ (durable) ─ apply ─ answer
+//! ```
+//!
+//! * Locks are taken in one global order: coins by ascending shard, then places by ascending shard. The places a coin
+//!   leaves are known only when it is locked; that is why they come second.
+//! * The commit record is the commit. Before it, giving up leaves no trace; after it is durable, everything is applied
+//!   before anybody can see any of it, as every lock is held until its owner has applied.
+//! * The sequence is a logical clock above every clock of the owners, so that of two records of a coin the later has
+//!   the higher sequence, whichever logs they are in.
+
+use crate::coin::{CoinId, PayoutAddress, Place, Secret, TradeCoin};
+use crate::command::{self, Change, Context, Must, Next, Question, Verdict};
+use crate::settings::Identifier;
+use crate::store::orders::Order;
+use crate::store::wal;
+use crate::wire::request::Request;
+use crate::wire::status::Status;
+
+use super::free_map::{SearchPages, WordNumber};
+use super::interface::{Now, ShardId};
+use super::locks::{Mode, Resource};
+use super::market;
+use super::message::{Ask, Message, PlaceChange, Visit};
+use super::partition::{self, page_owner};
+use super::task::{Stage, Stop, Task};
+use super::views::derive;
+use super::{Effects, Shard};
+
+/// Serial numbers offered at once (`MAX_CHANGE_COINS`, mission/change.md).
+const CHANGE_COINS_MAX: usize = 64;
+
+/// Whether a task is still under way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flow {
+    Waits,
+    Ended,
+}
+
+impl Shard {
+    /// Plans a task whose payload is open.
+    pub(super) fn plan(&mut self, slot: u32, task: &mut Task, now: Now, effects: &mut Effects<'_>) -> Flow {
+        let next =
+            self.with_request(task, now, effects, |request, _, context, draft| command::plan(request, context, draft));
+        self.go_on(slot, task, next.and_then(|next| next), now, effects)
+    }
+
+    /// Decodes the payload again: a request borrows it, and a task outlives many steps.
+    fn with_request<T>(
+        &mut self,
+        task: &mut Task,
+        now: Now,
+        effects: &mut Effects<'_>,
+        work: impl FnOnce(&Request<'_>, &command::Findings, &mut Context<'_>, &mut command::Draft) -> T,
+    ) -> Result<T, Status> {
+        let mut context = Context {
+            settings: &self.settings,
+            peer: task.origin.peer,
+            modern: task.header.encryption().is_modern(),
+            month: now.month(),
+            entropy: effects.entropy,
+        };
+        let request = Request::decode(task.header.command, &task.payload)?;
+        Ok(work(&request, &task.findings, &mut context, &mut task.draft))
+    }
+
+    fn go_on(
+        &mut self,
+        slot: u32,
+        task: &mut Task,
+        next: Result<Next, Status>,
+        now: Now,
+        effects: &mut Effects<'_>,
+    ) -> Flow {
+        match next {
+            Err(status) => self.refuse(task, status, now, effects),
+            Ok(Next::Answer(status)) => self.reply(task, status, now, effects),
+            Ok(Next::Ask(question)) => self.ask(slot, task, question, effects),
+            Ok(Next::Lock) => self.lock_coins(slot, task, now, effects),
+        }
+    }
+
+    /// A visit came back.
+    pub(super) fn done(&mut self, visit: Box<Visit>, now: Now, effects: &mut Effects<'_>) {
+        self.clock = self.clock.max(visit.clock);
+        let slot = visit.task;
+        self.with_task(slot, |shard, task| shard.visit_done(slot, task, visit, now, effects));
+    }
+
+    /// Works on a task outside its place; ends it if it is through.
+    pub(super) fn with_task(&mut self, slot: u32, work: impl FnOnce(&mut Self, &mut Task) -> Flow) {
+        let mut task = self.tasks[slot as usize].take().expect("a visit's task waits for it");
+        match work(self, &mut task) {
+            Flow::Waits => self.tasks[slot as usize] = Some(task),
+            Flow::Ended => self.end(slot, task),
+        }
+    }
+
+    fn visit_done(
+        &mut self,
+        slot: u32,
+        task: &mut Task,
+        visit: Box<Visit>,
+        now: Now,
+        effects: &mut Effects<'_>,
+    ) -> Flow {
+        task.awaited -= 1;
+        if task.stage == Stage::Applying {
+            self.recycle(visit);
+            return if task.awaited > 0 { Flow::Waits } else { self.reply(task, task.status, now, effects) };
+        }
+        if let Some(status) = visit.failed {
+            self.recycle(visit);
+            return self.refuse(task, status, now, effects);
+        }
+        if let Stage::Key(known) = task.stage {
+            return self.key_found(slot, task, known, visit, now, effects);
+        }
+        let stop = task.stops.iter_mut().find(|stop| stop.visit.is_none() && stop.shard == visit.at);
+        stop.expect("a stop waits for its visit").visit = Some(visit);
+        if task.awaited > 0 {
+            return Flow::Waits;
+        }
+        if task.reached < task.stops.len() {
+            return self.go_to_next_stop(task, effects);
+        }
+        match task.stage {
+            Stage::Question => self.question_answered(slot, task, now, effects),
+            Stage::Coins => self.decide(slot, task, now, effects),
+            Stage::Places => self.places_locked(slot, task, now, effects),
+            stage => unreachable!("no visit comes back while {stage:?}"),
+        }
+    }
+
+    /// Adds a shard to the tour.
+    pub(super) fn stop<'t>(&mut self, task: &'t mut Task, slot: u32, shard: ShardId) -> &'t mut Visit {
+        let mut visit = self.spare_visits.pop().unwrap_or_default();
+        visit.task = slot;
+        visit.coordinator = self.id;
+        task.stops.push(Stop { shard, visit: Some(visit) });
+        task.stops.last_mut().and_then(|stop| stop.visit.as_mut()).expect("the visit just added")
+    }
+
+    pub(super) fn go_to_next_stop(&mut self, task: &mut Task, effects: &mut Effects<'_>) -> Flow {
+        let stop = &mut task.stops[task.reached];
+        let mut visit = stop.visit.take().expect("a visit that was not sent");
+        visit.clock = self.clock;
+        visit.at = stop.shard;
+        task.reached += 1;
+        task.awaited += 1;
+        self.send(stop.shard, Message::Visit(visit), effects);
+        Flow::Waits
+    }
+
+    // ---- questions
+
+    fn ask(&mut self, slot: u32, task: &mut Task, question: Question, effects: &mut Effects<'_>) -> Flow {
+        let shards = self.settings.shards;
+        task.stage = Stage::Question;
+        let (home, locks): (Option<ShardId>, [Option<Resource>; 2]) = match question {
+            Question::Rate(peer) => (Some(partition::rate_home(peer, shards)), [None, None]),
+            Question::Locker(key) => (Some(partition::locker_home(&key, shards)), [Some(Resource::Locker(key)), None]),
+            Question::Offer(name) => {
+                let hashed = market::public_identifier(&Secret::new(name), Identifier::Hashed);
+                let names = [Some(Resource::Offer(name)), Some(Resource::Offer(hashed))];
+                (Some(partition::market_home(&name, shards)), names)
+            }
+            Question::OfferFor { coin_type, price, .. } => {
+                let home = partition::market_home_of(coin_type, price, shards);
+                (Some(home), [Some(Resource::Market(coin_type)), None])
+            }
+            Question::Offers { coin_type, .. } => (None, [Some(Resource::Market(coin_type)), None]),
+            Question::Circulation => (None, [Some(Resource::Circulation), None]),
+            Question::SerialNumbers { session, den } => {
+                return self.ask_for_words(slot, task, session, den, effects);
+            }
+        };
+        let asked = match home {
+            Some(home) => home.0..home.0 + 1,
+            None => 0..shards,
+        };
+        for shard in asked.clone() {
+            let visit = self.stop(task, slot, ShardId(shard));
+            visit.ask = Ask::Question(question);
+            visit.locks.extend(locks.into_iter().flatten().map(|resource| (resource, Mode::Shared)));
+            visit.keep = shard + 1 < asked.end; // the last one gives its locks back with the answer
+        }
+        self.go_to_next_stop(task, effects)
+    }
+
+    /// The search starts where the session's hash says, so that nodes with equal free maps offer a session the same
+    /// serial numbers. The shard of the first page is asked alone: most often it has enough.
+    fn ask_for_words(
+        &mut self,
+        slot: u32,
+        task: &mut Task,
+        session: u32,
+        den: crate::coin::Denomination,
+        effects: &mut Effects<'_>,
+    ) -> Flow {
+        let start = WordNumber::search_start(session, den);
+        let pages = if self.settings.shards == 1 { SearchPages::All } else { SearchPages::FirstPage };
+        let visit = self.stop(task, slot, page_owner(start.page(), self.settings.shards));
+        visit.ask = Ask::Words { session, start, pages, wanted: CHANGE_COINS_MAX };
+        visit.session = session;
+        self.go_to_next_stop(task, effects)
+    }
+
+    fn question_answered(&mut self, slot: u32, task: &mut Task, now: Now, effects: &mut Effects<'_>) -> Flow {
+        if let Some(Ask::Words { session, start, pages, .. }) = task.stops[0].visit.as_ref().map(|visit| visit.ask) {
+            let found: usize = words(task).map(|word| word.free.count_ones() as usize).sum();
+            let asked_all = pages == SearchPages::All || task.stops.len() > 1;
+            if !asked_all && found < CHANGE_COINS_MAX {
+                for shard in 0..self.settings.shards {
+                    let visit = self.stop(task, slot, ShardId(shard));
+                    let wanted = CHANGE_COINS_MAX - found;
+                    visit.ask = Ask::Words { session, start, pages: SearchPages::OtherPages, wanted };
+                    visit.session = session;
+                }
+                while task.reached < task.stops.len() {
+                    self.go_to_next_stop(task, effects); // no locks, so all at once
+                }
+                return Flow::Waits;
+            }
+            take_words(task);
+        } else {
+            let findings = &mut task.findings;
+            for visit in task.stops.iter_mut().filter_map(|stop| stop.visit.as_mut()) {
+                findings.allowed = visit.findings.allowed;
+                findings.an = visit.findings.an;
+                findings.coins.append(&mut visit.findings.coins);
+                findings.offers.append(&mut visit.findings.offers);
+                for (sum, count) in findings.circulation.iter_mut().zip(visit.findings.circulation) {
+                    *sum += count;
+                }
+            }
+            findings.offers.sort_unstable_by_key(|offer| offer.sequence);
+        }
+        self.leave_stops(task, effects);
+        let next = self.with_request(task, now, effects, command::found);
+        self.go_on(slot, task, next.and_then(|next| next), now, effects)
+    }
+
+    // ---- coins
+
+    pub(super) fn lock_coins(&mut self, slot: u32, task: &mut Task, now: Now, effects: &mut Effects<'_>) -> Flow {
+        let writes = task.draft.writes();
+        if self.failed && writes {
+            return self.refuse(task, Status::Filesystem, now, effects);
+        }
+        if self.coins_in_flight + task.draft.claims.len() > self.settings.coins_max {
+            return self.refuse(task, Status::Memory, now, effects);
+        }
+        if writes {
+            let orders = usize::from(order_of(task).is_some());
+            let bytes = wal::record_bytes(task.draft.claims.len(), orders);
+            if !self.log.reserve(bytes) {
+                task.stage = Stage::LogRoom;
+                self.waiting_for_log.push_back(slot);
+                self.want_checkpoint(effects);
+                return Flow::Waits;
+            }
+            task.log_bytes = bytes;
+        }
+        task.coins = task.draft.claims.len();
+        self.coins_in_flight += task.coins;
+        task.stage = Stage::Coins;
+        if task.draft.claims.is_empty() {
+            return self.decide(slot, task, now, effects);
+        }
+        self.stop_at_owners(slot, task, writes);
+        self.go_to_next_stop(task, effects)
+    }
+
+    /// A stop at each owner of the draft's coins, in ascending order.
+    fn stop_at_owners(&mut self, slot: u32, task: &mut Task, writes: bool) {
+        let shards = self.settings.shards;
+        let owner = |claim: &command::Claim| page_owner(claim.coin.page(), shards);
+        let mut claims = std::mem::take(&mut task.draft.claims);
+        if shards > 1 {
+            claims.sort_unstable_by_key(|claim| (owner(claim), claim.coin));
+        }
+        let circulation = claims
+            .iter()
+            .any(|claim| claim.must == Must::Target || matches!(claim.change, Change::Free(_)))
+            .then_some((Resource::Circulation, Mode::Intent));
+        let session = task.draft.session;
+        let mode = if writes { Mode::Exclusive } else { Mode::Shared };
+        let prepare = |visit: &mut Visit| {
+            visit.coin_mode = Some(mode);
+            visit.session = session;
+            visit.keep = true;
+            visit.locks.extend(circulation);
+        };
+        if owner(&claims[0]) == owner(&claims[claims.len() - 1]) {
+            let visit = self.stop(task, slot, owner(&claims[0]));
+            prepare(visit);
+            std::mem::swap(&mut visit.claims, &mut claims);
+        } else {
+            for of_one in claims.chunk_by(|a, b| owner(a) == owner(b)) {
+                let visit = self.stop(task, slot, owner(&of_one[0]));
+                prepare(visit);
+                visit.claims.extend_from_slice(of_one);
+            }
+        }
+        task.draft.claims = claims;
+        if !writes && let Some(last) = task.stops.last_mut().and_then(|stop| stop.visit.as_mut()) {
+            last.keep = false; // who only reads is through when the last shard has been read
+        }
+    }
+
+    fn decide(&mut self, slot: u32, task: &mut Task, now: Now, effects: &mut Effects<'_>) -> Flow {
+        swap_claims(task);
+        let verdict = self
+            .with_request(task, now, effects, |request, _, context, draft| command::decide(request, context, draft));
+        self.collect_place_changes(task);
+        let writes = task.draft.claims.iter().any(|claim| claim.write);
+        swap_claims(task);
+        match verdict {
+            Err(status) => self.refuse(task, status, now, effects),
+            Ok(Verdict::Refuse(status)) => self.reply(task, status, now, effects),
+            Ok(Verdict::Again) => {
+                self.give_back(task, effects);
+                task.restart();
+                self.plan(slot, task, now, effects)
+            }
+            Ok(Verdict::Commit(status)) if !writes => self.reply(task, status, now, effects),
+            Ok(Verdict::Commit(status)) => {
+                task.status = status;
+                self.lock_places(slot, task, now, effects)
+            }
+        }
+    }
+
+    // ---- places
+
+    /// What the verdict changes in the lists of lockers and trade lockers.
+    fn collect_place_changes(&self, task: &mut Task) {
+        for claim in task.draft.claims.iter().filter(|claim| claim.write) {
+            let change = derive(&claim.record, &claim.new);
+            for (place, enters) in [(change.leaves, false), (change.enters, true)] {
+                if let Some(place) = place {
+                    let change = PlaceChange { coin: claim.coin, place, enters };
+                    task.changes.push((home(&place, self.settings.shards), change));
+                }
+            }
+        }
+    }
+
+    fn lock_places(&mut self, slot: u32, task: &mut Task, now: Now, effects: &mut Effects<'_>) -> Flow {
+        task.stage = Stage::Places;
+        if task.changes.is_empty() {
+            return self.commit(slot, task, now, effects);
+        }
+        task.changes.sort_unstable_by_key(|(home, change)| (*home, *place_an(&change.place).bytes(), change.coin));
+        let changes = std::mem::take(&mut task.changes);
+        for of_one in changes.chunk_by(|(a, _), (b, _)| a == b) {
+            let visit = self.stop(task, slot, of_one[0].0);
+            visit.keep = true;
+            for of_place in of_one.chunk_by(|(_, a), (_, b)| place_an(&a.place) == place_an(&b.place)) {
+                lock_place(visit, &of_place[0].1);
+            }
+            visit.changes.extend(of_one.iter().map(|(_, change)| *change));
+        }
+        task.changes = changes;
+        self.go_to_next_stop(task, effects)
+    }
+
+    fn places_locked(&mut self, slot: u32, task: &mut Task, now: Now, effects: &mut Effects<'_>) -> Flow {
+        for visit in task.stops.iter().filter_map(|stop| stop.visit.as_ref()) {
+            if matches!(visit.ask, Ask::NewOffer(_)) {
+                if visit.findings.an.is_some() {
+                    return self.refuse(task, Status::TradeLockerExists, now, effects);
+                }
+                if !visit.findings.allowed {
+                    return self.refuse(task, Status::Memory, now, effects);
+                }
+            }
+        }
+        self.commit(slot, task, now, effects)
+    }
+
+    // ---- commit and apply
+
+    fn commit(&mut self, slot: u32, task: &mut Task, now: Now, effects: &mut Effects<'_>) -> Flow {
+        if self.failed {
+            return self.refuse(task, Status::Filesystem, now, effects);
+        }
+        self.clock += 1;
+        let order = order_of(task).map(|(an, address)| Order { an, address, sequence: self.clock });
+        let claims = task.stops.iter().filter_map(|stop| stop.visit.as_ref()).flat_map(|visit| &visit.claims);
+        let written = claims.filter(|claim| claim.write);
+        self.written.clear();
+        self.written.extend(written.map(|claim| wal::Change {
+            coin: claim.coin,
+            from: claim.record.place().into(),
+            to: claim.new,
+        }));
+        // Room was set aside for all that was claimed; what did not hold is not written.
+        self.log.cancel(std::mem::take(&mut task.log_bytes));
+        assert!(self.log.reserve(wal::record_bytes(self.written.len(), usize::from(order.is_some()))));
+        let command = task.header.command;
+        let commit =
+            wal::Commit { sequence: self.clock, unix_ms: now.unix_ms, group: command.group, code: command.code };
+        let ticket = self.log.append(&commit, self.written.iter().copied(), order.as_ref());
+        for visit in task.stops.iter_mut().filter_map(|stop| stop.visit.as_mut()) {
+            visit.sequence = self.clock;
+            if matches!(visit.ask, Ask::NewOffer(_)) {
+                visit.order = order;
+            }
+        }
+        if self.settings.durable {
+            task.stage = Stage::Committing;
+            self.committing.push_back((ticket, slot));
+            Flow::Waits
+        } else {
+            self.apply_everywhere(task, effects)
+        }
+    }
+
+    /// Whatever became durable is applied.
+    pub(super) fn apply_durable(&mut self, effects: &mut Effects<'_>) {
+        while let Some(&(ticket, slot)) = self.committing.front() {
+            if ticket > self.log.durable() {
+                break;
+            }
+            self.committing.pop_front();
+            self.with_task(slot, |shard, task| shard.apply_everywhere(task, effects));
+        }
+    }
+
+    fn apply_everywhere(&mut self, task: &mut Task, effects: &mut Effects<'_>) -> Flow {
+        task.stage = Stage::Applying;
+        for stop in &mut task.stops {
+            let visit = stop.visit.take().expect("a visit that came back");
+            task.awaited += 1;
+            self.send(stop.shard, Message::Apply(visit), effects);
+        }
+        Flow::Waits
+    }
+
+    // ---- giving up
+
+    /// Answers with a status and no payload; nothing was written.
+    pub(super) fn refuse(&mut self, task: &mut Task, status: Status, now: Now, effects: &mut Effects<'_>) -> Flow {
+        task.draft.answer.clear();
+        self.reply(task, status, now, effects)
+    }
+
+    /// Gives back every lock, and what was reserved of log and memory.
+    pub(super) fn give_back(&mut self, task: &mut Task, effects: &mut Effects<'_>) {
+        self.leave_stops(task, effects);
+        if task.log_bytes > 0 {
+            self.log.cancel(std::mem::take(&mut task.log_bytes));
+            self.wake_waiting_for_log();
+        }
+        self.coins_in_flight -= std::mem::take(&mut task.coins);
+    }
+
+    /// Releases what is kept at the stops; visits with nothing to release are used again here.
+    fn leave_stops(&mut self, task: &mut Task, effects: &mut Effects<'_>) {
+        for stop in task.stops.drain(..) {
+            let Some(visit) = stop.visit else { continue };
+            // A visit that was never sent holds nothing, whatever it was to keep.
+            let holds = visit.progress.answered && (visit.keep || !visit.words.is_empty());
+            if holds {
+                self.send(stop.shard, Message::Release(visit), effects);
+            } else {
+                self.recycle(visit);
+            }
+        }
+        task.reached = 0;
+    }
+}
+
+/// Swaps the claims between the draft and the visits: for the verdict they are all in the draft, else each with its owner's
+/// visit, which needs them to unlock.
+fn swap_claims(task: &mut Task) {
+    let Task { stops, draft, .. } = task;
+    let mut visits = stops.iter_mut().filter_map(|stop| stop.visit.as_mut()).filter(|visit| visit.coin_mode.is_some());
+    let (Some(first), second) = (visits.next(), visits.next()) else { return };
+    let Some(second) = second else {
+        std::mem::swap(&mut first.claims, &mut draft.claims);
+        return;
+    };
+    let mut at = 0;
+    for visit in [first, second].into_iter().chain(visits) {
+        let of_visit = &mut draft.claims[at..at + visit.claims.len()];
+        at += visit.claims.len();
+        of_visit.swap_with_slice(&mut visit.claims);
+    }
+}
+
+/// The words found at all stops.
+fn words(task: &Task) -> impl Iterator<Item = &super::free_map::FoundWord> {
+    task.stops.iter().filter_map(|stop| stop.visit.as_ref()).flat_map(|visit| &visit.words)
+}
+
+/// Takes the first words in the order of the search until there are coins enough; the others stay with their visits,
+/// to be given back.
+fn take_words(task: &mut Task) {
+    loop {
+        let room = CHANGE_COINS_MAX - task.findings.coins.len();
+        let next = words(task).map(|word| word.rank).min();
+        let (Some(rank), true) = (next, room > 0) else { return };
+        for visit in task.stops.iter_mut().filter_map(|stop| stop.visit.as_mut()) {
+            if let Some(at) = visit.words.iter().position(|word| word.rank == rank) {
+                let taken = visit.words.swap_remove(at);
+                let free = (0..u64::BITS).filter(|bit| taken.free >> bit & 1 == 1);
+                task.findings.coins.extend(free.take(room).map(|bit| taken.word.coin(bit)));
+                break;
+            }
+        }
+    }
+}
+
+/// The AN and payout address of the offer that a request puts for sale.
+fn order_of(task: &Task) -> Option<(Secret, PayoutAddress)> {
+    match Request::decode(task.header.command, &task.payload) {
+        Ok(Request::PutForSale { an, address, .. }) => Some((an, address)),
+        _ => None,
+    }
+}
+
+/// The AN that names a locker or trade locker.
+fn place_an(place: &Place) -> &Secret {
+    match place {
+        Place::Locker(an) | Place::TradeLocker(an) => an,
+        Place::Free | Place::Wallet => unreachable!("no list has free coins or a wallet's"),
+    }
+}
+
+/// Where a locker's or trade locker's list is.
+pub(super) fn home(place: &Place, shards: u8) -> ShardId {
+    match place {
+        Place::Locker(key) => partition::locker_home(key, shards),
+        place => partition::market_home(place_an(place).bytes(), shards),
+    }
+}
+
+/// Adds the locks that a change of a list needs. Coins in and out of one locker commute; an offer comes and goes whole.
+fn lock_place(visit: &mut Visit, change: &PlaceChange) {
+    match change.place {
+        Place::TradeLocker(an) => {
+            let coin_type = TradeCoin::new(an.bytes()[13]).expect("the place of a trade locker");
+            visit.locks.push((Resource::Offer(market::public_identifier(&an, Identifier::Hashed)), Mode::Exclusive));
+            let market = (Resource::Market(coin_type), Mode::Intent);
+            if !visit.locks.contains(&market) {
+                visit.locks.push(market);
+            }
+            if change.enters {
+                visit.ask = Ask::NewOffer(an);
+            }
+        }
+        place => visit.locks.push((Resource::Locker(*place_an(&place)), Mode::Intent)),
+    }
+}
+
+/// A coin's claim to be only read, for a key.
+pub(super) fn read_only(coin: CoinId) -> command::Claim {
+    command::Claim {
+        coin,
+        position: 0,
+        group: 0,
+        holds: false,
+        write: false,
+        must: Must::Circulate,
+        change: Change::Keep,
+        record: Default::default(),
+        new: Default::default(),
+    }
+}

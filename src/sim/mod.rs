@@ -1,0 +1,49 @@
+//! The other driver of shards: a made-up disk, network and clock, all from one seed.
+//!
+//! [`World`] runs the shards that the reactor runs, the same code to the byte, over [`Memory`]. Nothing in it waits for
+//! real time, so a test lives through many crashes a second.
+
+mod world;
+
+pub use world::{Client, World, WorldOptions};
+
+use crate::entropy::Entropy;
+
+/// A sequence of numbers from a seed (SplitMix64), also the entropy of a made-up world.
+#[derive(Clone, Debug)]
+pub struct Seeded(pub u64);
+
+impl Seeded {
+    /// The next number.
+    pub fn number(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let number = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        number ^ (number >> 31)
+    }
+
+    /// A number below `bound`, which is not 0.
+    pub fn below(&mut self, bound: usize) -> usize {
+        (self.number() % bound as u64) as usize
+    }
+
+    /// True once in `n` times.
+    pub fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+
+    /// 16 bytes.
+    pub fn bytes(&mut self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        self.fill(&mut bytes);
+        bytes
+    }
+}
+
+impl Entropy for Seeded {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(8) {
+            chunk.copy_from_slice(&self.number().to_be_bytes()[..chunk.len()]);
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! A node of shards in memory, with its clients.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::coin::{CoinId, CoinRecord, Months, PageNumber, Secret, TradeCoin};
+use crate::settings::{Identifier, Settings, Settlement};
+use crate::shard::Shard;
+use crate::shard::interface::{DiskDone, DiskError, DiskOp, Input, Now, Origin, Outputs, ShardFile, ShardId};
+use crate::shard::message::Message;
+use crate::shard::start::ShardBuilder;
+use crate::store::double_write::page_at;
+use crate::store::layout::{PAGE_BYTES, PageFrame};
+use crate::store::pages::{PageWriter, read_pages};
+use crate::store::storage::{Memory, Storage};
+use crate::store::wal::{Geometry, record_bytes};
+use crate::store::{files, recovery};
+use crate::wire::header::{KeyName, NodeIdentity};
+use crate::wire::reply;
+use crate::wire::request::Request;
+use crate::wire::seal::{self, Key, RequestRandom};
+use crate::wire::status::Status;
+
+use super::Seeded;
+
+/// How a world is made.
+#[derive(Clone, Debug)]
+pub struct WorldOptions {
+    /// Shards of the node.
+    pub shards: u8,
+    /// Pages in each shard's cache.
+    pub cache_pages: usize,
+    /// From which everything follows.
+    pub seed: u64,
+    /// The sizes of each shard's log.
+    pub geometry: Geometry,
+}
+
+impl WorldOptions {
+    /// Few pages and small segments, so that eviction, checkpoints and recycling happen all the time.
+    pub fn small(shards: u8, seed: u64) -> Self {
+        let geometry = Geometry {
+            segment_bytes: 128 << 10,
+            segments: 3,
+            batch_bytes_max: 64 << 10,
+            record_bytes_max: record_bytes(1000, 1),
+        };
+        Self { shards, cache_pages: 8, seed, geometry }
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            raida_id: 0,
+            coin_id: 6,
+            shards: self.shards,
+            cache_pages: self.cache_pages,
+            requests_max: 256,
+            coins_max: 100_000,
+            offers_max: 64,
+            rate_addresses_max: 64,
+            break_limit: 30,
+            break_window_s: 8 * 3600,
+            break_exempt_loopback: true,
+            reservation_ms: 16_000,
+            pown_sum: true,
+            durable: true,
+            settlement: [Settlement::Trusted; TradeCoin::ALL.len()],
+            identifier: Identifier::Hashed,
+        }
+    }
+}
+
+/// Who sends a request, and how it is sealed.
+#[derive(Clone)]
+pub struct Client {
+    /// The shard whose reactor has the connection.
+    pub shard: u8,
+    /// The address.
+    pub peer: IpAddr,
+    /// Whether it sends datagrams.
+    pub datagram: bool,
+    /// What names the key.
+    pub key_name: KeyName,
+    /// The key.
+    pub key: Key,
+}
+
+impl Default for Client {
+    fn default() -> Self {
+        let peer = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+        Self { shard: 0, peer, datagram: false, key_name: KeyName::None, key: Key::None }
+    }
+}
+
+/// A running node and its made-up surroundings.
+pub struct World {
+    /// The disk.
+    pub storage: Memory,
+    /// The node's settings; they count from the next start on.
+    pub settings: Settings,
+    /// Milliseconds since 1970-01-01 UTC.
+    pub unix_ms: u64,
+    /// Microseconds of the clock that never goes back.
+    pub monotonic_us: u64,
+    geometry: Geometry,
+    random: Seeded,
+    shards: Vec<Shard>,
+    /// Messages under way, by (from, to).
+    messages: HashMap<(u8, u8), VecDeque<Message>>,
+    disk: Vec<(u8, DiskOp)>,
+    answers: HashMap<u64, Vec<u8>>,
+    next_token: u64,
+    sent: HashMap<u64, seal::Sealed>,
+}
+
+impl World {
+    /// A node on a new, empty data directory, started.
+    pub fn new(options: &WorldOptions) -> Self {
+        let storage = Memory::new();
+        recovery::initialise(&storage, options.geometry).expect("a new storage in memory");
+        let mut world = Self::on(storage, options);
+        world.start();
+        world
+    }
+
+    /// A node on a data directory, not started.
+    pub fn on(storage: Memory, options: &WorldOptions) -> Self {
+        Self {
+            storage,
+            settings: options.settings(),
+            unix_ms: 1_795_219_200_000,
+            monotonic_us: 1_000_000,
+            geometry: options.geometry,
+            random: Seeded(options.seed),
+            shards: Vec::new(),
+            messages: HashMap::new(),
+            disk: Vec::new(),
+            answers: HashMap::new(),
+            next_token: 0,
+            sent: HashMap::new(),
+        }
+    }
+
+    /// Recovers the data directory and starts the shards.
+    pub fn start(&mut self) {
+        let shards = self.settings.shards;
+        let opened = recovery::open(&self.storage, shards, self.geometry).expect("a data directory that recovers");
+        let mut builders: Vec<_> =
+            (0..shards).map(|shard| ShardBuilder::new(ShardId(shard), self.settings.clone())).collect();
+        for (shard, builder) in builders.iter_mut().enumerate() {
+            read_pages(&self.storage, shard as u8, shards, &opened.used, &mut |page, frame, sequence| {
+                builder.page(page, frame, sequence);
+            })
+            .expect("pages that read");
+        }
+        let mut changes: Vec<Vec<_>> = (0..shards)
+            .map(|home| builders.iter_mut().map(|builder| builder.changes_for(ShardId(home))).collect())
+            .collect();
+        changes.reverse();
+        self.shards = builders
+            .into_iter()
+            .map(|builder| {
+                let changes: Vec<_> = changes.pop().expect("one a shard");
+                builder.build(changes, &opened, self.geometry, &mut self.random)
+            })
+            .collect();
+    }
+
+    /// Stops at once, as a machine without power does, and starts again with this many shards.
+    pub fn crash(&mut self, shards: u8) {
+        self.storage.crash(self.random.number());
+        self.shards.clear();
+        self.messages.clear();
+        self.disk.clear();
+        self.answers.clear();
+        self.sent.clear();
+        self.settings.shards = shards;
+        self.start();
+    }
+
+    /// Mints coins while the node is down: writes pages to their places. Only for a world not started.
+    pub fn mint(storage: &Memory, coins: &[(CoinId, Secret)], month: u8) {
+        let used = crate::store::control::UsedPages::none();
+        let mut writer = PageWriter::new(storage, 0);
+        let mut coins = coins.to_vec();
+        coins.sort_by_key(|(coin, _)| *coin);
+        for of_page in coins.chunk_by(|a, b| a.0.page() == b.0.page()) {
+            let page = of_page[0].0.page();
+            let mut frame = PageFrame::zeroed();
+            crate::store::pages::read_page(storage, page, &used, &mut frame).expect("a whole page");
+            for (coin, an) in of_page {
+                frame.set_record(coin.slot(), CoinRecord { an: *an, mfs: Months::new(month) });
+            }
+            frame.seal(page, 0);
+            writer.add(page, &frame).expect("room");
+        }
+        writer.finish().expect("pages written");
+    }
+
+    /// Sends a request; its answer comes with [`World::answer`].
+    pub fn send(&mut self, client: &Client, request: &Request<'_>) -> u64 {
+        let mut payload = Vec::new();
+        request.encode(&mut payload);
+        self.send_payload(client, request.command(), &payload)
+    }
+
+    /// Sends a payload, whatever is in it, as a command's.
+    pub fn send_payload(
+        &mut self,
+        client: &Client,
+        command: &'static crate::wire::request::Command,
+        payload: &[u8],
+    ) -> u64 {
+        let node = NodeIdentity { raida_id: self.settings.raida_id, coin_id: self.settings.coin_id };
+        let mut random = [0; 24 + 12];
+        crate::entropy::Entropy::fill(&mut self.random, &mut random);
+        let random = RequestRandom {
+            nonce: *random.first_chunk().expect("24 bytes"),
+            challenge: *random.last_chunk().expect("12 bytes"),
+        };
+        let mut frame = Vec::new();
+        let sealed = seal::seal(&mut frame, node, command, (client.key_name, &client.key), payload, random)
+            .expect("a payload that a request can have");
+        let token = self.send_frame(client, &frame);
+        self.sent.insert(token, sealed);
+        token
+    }
+
+    /// Sends bytes.
+    pub fn send_frame(&mut self, client: &Client, frame: &[u8]) -> u64 {
+        self.next_token += 1;
+        let origin = Origin { token: self.next_token, peer: client.peer, datagram: client.datagram };
+        let shard = client.shard % self.settings.shards;
+        self.step(shard, Input::Request { origin, frame });
+        self.next_token
+    }
+
+    /// Sends a request and runs until its answer is there: status and payload.
+    pub fn call(&mut self, client: &Client, request: &Request<'_>) -> (Status, Vec<u8>) {
+        let token = self.send(client, request);
+        self.settle();
+        self.answer(client, token).expect("an answer when nothing is left to do")
+    }
+
+    /// The answer to a request, once it is there: status and payload.
+    pub fn answer(&mut self, client: &Client, token: u64) -> Option<(Status, Vec<u8>)> {
+        let bytes = self.answers.remove(&token)?;
+        let sealed = self.sent.remove(&token).expect("a request that was sealed");
+        let mut payload = Vec::new();
+        let summary = reply::read(&bytes, &sealed, &client.key, &mut payload).expect("a good reply");
+        Some((summary.status, payload))
+    }
+
+    /// The answer's bytes, once they are there.
+    pub fn answer_bytes(&mut self, token: u64) -> Option<Vec<u8>> {
+        self.answers.remove(&token)
+    }
+
+    /// Runs until nothing is left to do.
+    pub fn settle(&mut self) {
+        while self.advance() {}
+    }
+
+    /// Does one thing, chosen by the seed: delivers a message, ends a disk operation, or ends a shard's turn.
+    /// `false`: nothing is left to do.
+    pub fn advance(&mut self) -> bool {
+        let mut roads: Vec<(u8, u8)> =
+            self.messages.iter().filter(|(_, queue)| !queue.is_empty()).map(|(&road, _)| road).collect();
+        roads.sort_unstable();
+        let choices = roads.len() + self.disk.len();
+        if choices == 0 {
+            // Turns end when there is nothing else: what they start is then left to do.
+            for shard in 0..self.settings.shards {
+                self.step(shard, Input::Turn);
+            }
+            return !self.disk.is_empty() || self.messages.values().any(|queue| !queue.is_empty());
+        }
+        if self.random.one_in(4) {
+            let shard = self.random.below(self.shards.len()) as u8;
+            self.step(shard, Input::Turn);
+        }
+        self.monotonic_us += 1;
+        let choice = self.random.below(choices);
+        if let Some(&(from, to)) = roads.get(choice) {
+            let message = self.messages.get_mut(&(from, to)).and_then(VecDeque::pop_front).expect("a message");
+            self.step(to, Input::Message { from: ShardId(from), message });
+        } else {
+            let (shard, op) = self.disk.swap_remove(choice - roads.len());
+            let done = self.carry_out(shard, op);
+            self.step(shard, Input::Disk(done));
+        }
+        true
+    }
+
+    /// Stops the node as SIGTERM does, and says whether every shard came to an end.
+    pub fn shut_down(&mut self) -> bool {
+        self.settle();
+        for shard in 0..self.settings.shards {
+            self.step(shard, Input::Shutdown);
+        }
+        self.settle();
+        self.shards.iter().all(Shard::stopped)
+    }
+
+    /// A shard, to look at.
+    pub fn shard(&self, shard: u8) -> &Shard {
+        &self.shards[shard as usize]
+    }
+
+    fn step(&mut self, shard: u8, input: Input<'_>) {
+        let mut out = Outputs::default();
+        let now = Now { monotonic_us: self.monotonic_us, unix_ms: self.unix_ms };
+        self.shards[shard as usize].step(now, &mut self.random, input, &mut out);
+        for reply in out.replies {
+            let before = self.answers.insert(reply.token, out.bytes[reply.start..reply.end].to_vec());
+            assert!(before.is_none(), "a request is answered once");
+        }
+        for (to, message) in out.messages {
+            self.messages.entry((shard, to.0)).or_default().push_back(message);
+        }
+        self.disk.extend(out.disk.into_iter().map(|op| (shard, op)));
+    }
+
+    fn carry_out(&mut self, shard: u8, mut op: DiskOp) -> DiskDone {
+        let result = match &mut op {
+            DiskOp::ReadPage { page, frame } => {
+                self.storage.read_at(&coins(*page), files::page_offset(*page), frame.bytes_mut())
+            }
+            DiskOp::Write { file, offset, bytes, length } => {
+                let path = match *file {
+                    ShardFile::Log(slot) => files::segment(shard, slot),
+                    ShardFile::Control => files::control(shard),
+                    ShardFile::DoubleWrite => files::double_write(shard),
+                    ShardFile::Orders(slot) => files::orders(shard, slot),
+                };
+                self.storage.write_durably(&path, *offset, &bytes[..*length])
+            }
+            DiskOp::WritePages { pages, bytes } => pages.iter().enumerate().try_for_each(|(index, &page)| {
+                let copy = &bytes[page_at(index)..page_at(index) + PAGE_BYTES];
+                self.storage.write_durably(&coins(page), files::page_offset(page), copy)
+            }),
+        };
+        DiskDone { op, result: result.map_err(|_| DiskError { errno: 5 }) }
+    }
+}
+
+fn coins(page: PageNumber) -> String {
+    files::coins(page.denomination())
+}

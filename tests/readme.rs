@@ -1,0 +1,23 @@
+//! What the README says is what the program is: its commands.
+
+use raida::wire::request::COMMANDS;
+
+const README: &str = include_str!("../README.md");
+
+/// The cells of every row of every table.
+fn rows() -> impl Iterator<Item = Vec<&'static str>> {
+    README.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |")).map(|row| row.split(" | ").collect())
+}
+
+#[test]
+fn the_table_of_commands_is_the_programs() {
+    let documented: Vec<(u8, u8, &str)> = rows()
+        .filter_map(|cells| match cells[..] {
+            [group, code, name, _] => Some((group.parse().ok()?, code.parse().ok()?, name)),
+            _ => None,
+        })
+        .collect();
+    let served: Vec<(u8, u8, &str)> =
+        COMMANDS.iter().map(|command| (command.group, command.code, command.name)).collect();
+    assert_eq!(documented, served);
+}
