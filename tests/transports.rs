@@ -68,9 +68,8 @@ fn story(mut call: impl FnMut(&Request<'_>) -> (Status, Vec<u8>)) -> Vec<(&'stat
     };
     let coins5 = |numbers: &[u32]| items::bytes_of(numbers.iter().map(|&number| RawCoin::from(coin(number))));
     let sum = |numbers: &[u32]| numbers.iter().fold(Secret::default(), |sum, &number| sum.xor(an(number)));
-    let secrets = |rows: &[(CoinId, Secret)]| {
-        items::bytes_of(rows.iter().map(|&(coin, secret)| (RawCoin::from(coin), secret)))
-    };
+    let secrets =
+        |rows: &[(CoinId, Secret)]| items::bytes_of(rows.iter().map(|&(coin, secret)| (RawCoin::from(coin), secret)));
     let fresh = |number: u8| Secret::new([number; 16]);
     let key = |number: u8| {
         let mut key = [number; 16];
@@ -145,13 +144,15 @@ fn story(mut call: impl FnMut(&Request<'_>) -> (Status, Vec<u8>)) -> Vec<(&'stat
         })
         .collect();
     let rows = secrets(&targets);
-    let broken = |an| Request::Break { session, source: (coin(22).into(), an), targets: SecretCoins::new(&rows).unwrap() };
+    let broken =
+        |an| Request::Break { session, source: (coin(22).into(), an), targets: SecretCoins::new(&rows).unwrap() };
     tell(broken(fresh(0)));
     tell(broken(an(22)));
     tell(broken(an(22)));
     let (_, offered) = tell(sns(ChangeOperation::Join, -1));
     let target = RawCoin { den: 0, sn: u32::from_be_bytes(offered[1..5].try_into().unwrap()) };
-    let join = |session| Request::Join { session, target: (target, fresh(9)), sources: SecretCoins::new(&rows).unwrap() };
+    let join =
+        |session| Request::Join { session, target: (target, fresh(9)), sources: SecretCoins::new(&rows).unwrap() };
     tell(join(session + 1));
     tell(join(session));
     tell(join(session));
@@ -160,7 +161,8 @@ fn story(mut call: impl FnMut(&Request<'_>) -> (Status, Vec<u8>)) -> Vec<(&'stat
     let list = coins5(&[24, 25]);
     tell(Request::DetectSum { coins: Coins::new(&list).unwrap(), sum: sum(&[24, 25]) });
     tell(Request::DetectSum { coins: Coins::new(&list).unwrap(), sum: sum(&[24]) });
-    let rows = items::bytes_of([(RawCoin::from(coin(24)), an(24), fresh(50)), (RawCoin::from(coin(25)), an(24), fresh(51))]);
+    let rows =
+        items::bytes_of([(RawCoin::from(coin(24)), an(24), fresh(50)), (RawCoin::from(coin(25)), an(24), fresh(51))]);
     tell(Request::Pown { coins: PownCoins::new(&rows).unwrap() });
     tell(Request::PownSum { coins: Coins::new(&list).unwrap(), sum: fresh(50).xor(an(25)), delta: fresh(1) });
     tell(Request::CountCoins);

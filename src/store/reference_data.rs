@@ -23,11 +23,12 @@ use super::create::build;
 use super::error::StoreError;
 use super::files;
 use super::layout::{AlignedBytes, PAGE_BYTES, PageFrame};
-use super::orders::{Order, PayoutAddress};
+use super::orders::Order;
 use super::pages::read_page;
 use super::recovery::{Opened, finish_directory};
 use super::storage::{Directory, Storage, Zeros};
 use super::wal::Geometry;
+use crate::coin::PayoutAddress;
 use crate::coin::{CoinRecord, Denomination, PAGES, PAGES_PER_DENOMINATION, PageNumber, Place, Secret};
 
 /// Pages written at once.
