@@ -220,7 +220,7 @@ fn read_address(path: &Path, an: &Secret) -> Result<(SystemTime, PayoutAddress),
         let file = File::open(path)?;
         let mut bytes = Vec::new();
         let time = file.metadata()?.modified()?;
-        file.take(PayoutAddress::FIELD_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+        file.take(PayoutAddress::BYTES as u64).read_to_end(&mut bytes)?;
         Ok((time, bytes))
     };
     let (time, bytes) = read().map_err(StoreError::io("read", &name))?;
