@@ -10,6 +10,7 @@
 //! * [`reactor`]: the only place that knows io_uring: a thread, a ring and sockets around each shard.
 //! * [`sim`]: the other driver of shards: a made-up disk, network and clock.
 //! * [`store`]: what is on disk: pages, log, double-write area, orders; recovery, import, mint.
+//! * [`config`]: raida.toml, read strictly into [`settings`].
 //!
 //! Arrows point down or stay in their line; `README.md` has the flow.
 

@@ -198,9 +198,11 @@ impl Shard {
             }
         }
         self.write_pages(effects);
-        if self.checkpoint.stage == Stage::Pages && self.checkpoint.pages.is_empty() && self.checkpoint.batch.is_empty()
-        {
-            self.checkpoint.stage = Stage::Orders;
+        // The control block of the last checkpoint first: recovery knows the image it names and the one after, no third.
+        let checkpoint = &mut self.checkpoint;
+        let named = checkpoint.control_writing.is_none() && checkpoint.control_wanted.is_none();
+        if checkpoint.stage == Stage::Pages && checkpoint.pages.is_empty() && checkpoint.batch.is_empty() && named {
+            checkpoint.stage = Stage::Orders;
             self.write_orders(effects);
         }
     }

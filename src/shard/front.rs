@@ -1,6 +1,5 @@
 //! From a frame to a plan, and from a status to a reply: header, key, seal, and back.
 
-use crate::coin::Secret;
 use crate::wire::header::{self, KeyName, RequestHeader};
 use crate::wire::items::RawCoin;
 use crate::wire::reply::{self, ReplyHead};
@@ -126,9 +125,7 @@ impl Shard {
                 task.reached = 0;
                 return self.look_up_key(slot, task, 1, now, effects);
             }
-            KeyName::TwoCoins256(..) => {
-                Key::of_two_coins(&std::mem::replace(&mut task.first_an, Secret::default()), &an)
-            }
+            KeyName::TwoCoins256(..) => Key::of_two_coins(&std::mem::take(&mut task.first_an), &an),
             KeyName::Coin256(_) => Key::of_coin(&an),
             _ => Key::Aes128(an),
         };

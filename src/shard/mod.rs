@@ -76,6 +76,8 @@ pub struct Shard {
     market: Market,
     reservations: Reservations,
     rate_limit: RateLimit,
+    /// When a violation of it was last logged.
+    violation_logged_us: u64,
     locks: Locks,
     visits: Slab<Option<Box<Visit>>>,
     /// Visits that wait for no lock, to be carried on.
@@ -88,7 +90,9 @@ pub struct Shard {
     coins_in_flight: usize,
     committing: VecDeque<(Ticket, u32)>,
     waiting_for_log: VecDeque<u32>,
+    #[expect(clippy::vec_box, reason = "the boxes are what is used again")]
     spare_tasks: Vec<Box<Task>>,
+    #[expect(clippy::vec_box, reason = "the boxes are what is used again")]
     spare_visits: Vec<Box<Visit>>,
     /// Messages to itself.
     local: VecDeque<Message>,

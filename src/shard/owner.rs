@@ -4,7 +4,7 @@
 
 use crate::coin::Place;
 use crate::command::question::ListedOffer;
-use crate::command::{Must, Question};
+use crate::command::{Findings, Must, Question};
 use crate::wire::header::KeyName;
 use crate::wire::seal;
 use crate::wire::status::Status;
@@ -208,7 +208,15 @@ impl Shard {
             Ask::Question(question) => question,
         };
         match question {
-            Question::Rate(peer) => findings.allowed = self.rate_limit.allow(peer, now.monotonic_us),
+            Question::Rate(peer) => {
+                findings.allowed = self.rate_limit.allow(peer, now.monotonic_us);
+                if !findings.allowed {
+                    self.log_violation(peer, now);
+                }
+            }
+            Question::Locker(key) if self.lockers.count(&key) > self.settings.coins_max => {
+                visit.failed = Some(Status::TooManyCoins);
+            }
             Question::Locker(key) => {
                 if let Some(coins) = self.lockers.coins(&key) {
                     findings.coins.extend(coins);
@@ -238,10 +246,9 @@ impl Shard {
     }
 
     fn find_offer_coins(&self, visit: &mut Visit) {
-        if let Some(an) = &visit.findings.an {
-            if let Some(coins) = self.market.coins(an) {
-                visit.findings.coins.extend(coins);
-            }
+        let Findings { an, coins, .. } = &mut visit.findings;
+        if let Some(of_offer) = an.as_ref().and_then(|an| self.market.coins(an)) {
+            coins.extend(of_offer);
         }
     }
 
@@ -263,6 +270,16 @@ impl Shard {
                 self.reservations.reserve(found.word, session, now.monotonic_us),
                 "the search took only usable words"
             );
+        }
+    }
+
+    /// Tells the operator of addresses that break too often: one line a second at most, so that they cannot fill the disk.
+    fn log_violation(&mut self, peer: std::net::IpAddr, now: Now) {
+        const SECOND_US: u64 = 1_000_000;
+        if now.monotonic_us >= self.violation_logged_us + SECOND_US {
+            self.violation_logged_us = now.monotonic_us;
+            let violations = self.rate_limit.violations();
+            log::warn!("shard {}: {peer} breaks too often, refused; {violations} refused so far", self.id.0);
         }
     }
 

@@ -255,9 +255,4 @@ impl Pages {
     pub fn is_pressed(&self) -> bool {
         self.dirty > 0 && (!self.starved.is_empty() || 4 * self.dirty >= 3 * self.frames_max)
     }
-
-    /// Pages present or loading.
-    pub fn len(&self) -> usize {
-        self.cached.len()
-    }
 }

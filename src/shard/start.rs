@@ -113,6 +113,7 @@ impl ShardBuilder {
             lockers,
             reservations: Reservations::new(self.id, settings.shards, settings.reservation_ms * 1000),
             rate_limit,
+            violation_logged_us: 0,
             locks: Locks::with_capacity(4 * settings.requests_max),
             visits: Default::default(),
             granted: Default::default(),

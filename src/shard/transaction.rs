@@ -256,6 +256,9 @@ impl Shard {
         if writes {
             let orders = usize::from(order_of(task).is_some());
             let bytes = wal::record_bytes(task.draft.claims.len(), orders);
+            if bytes > self.log.record_bytes_max() {
+                return self.refuse(task, Status::TooManyCoins, now, effects);
+            }
             if !self.log.reserve(bytes) {
                 task.stage = Stage::LogRoom;
                 self.waiting_for_log.push_back(slot);

@@ -179,7 +179,7 @@ impl World {
     }
 
     /// Mints coins while the node is down: writes pages to their places. Only for a world not started.
-    pub fn mint(storage: &Memory, coins: &[(CoinId, Secret)], month: u8) {
+    pub fn mint(storage: &dyn Storage, coins: &[(CoinId, Secret)], month: u8) {
         let used = crate::store::control::UsedPages::none();
         let mut writer = PageWriter::new(storage, 0);
         let mut coins = coins.to_vec();

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::coin::{CoinId, CoinRecord, PageNumber, Secret};
-use crate::store::control::{Control, UsedPages};
+use crate::store::control::{Control, OrdersImage, UsedPages};
 use crate::store::double_write;
 use crate::store::error::StoreError;
 use crate::store::files;
@@ -79,17 +79,19 @@ impl Replay {
         orders
     }
 
-    /// Takes the orders of the image that a control block names.
-    pub fn read_image(&mut self, storage: &dyn Storage, control: &Control) -> Result<(), StoreError> {
-        let image = control.orders;
-        let path = files::orders(control.writer, image.slot);
-        let length = storage.length(&path)?.unwrap_or(0);
-        let mut bytes = AlignedBytes::zeroed(length as usize);
-        storage.read_at(&path, 0, &mut bytes[..length as usize])?;
-        let Some(orders) = decode_image(&bytes[..length as usize], image.generation) else {
-            return Err(StoreError::DamagedOrders { path });
-        };
-        orders.into_iter().for_each(|order| self.take_order(order));
+    /// Takes the orders of the image that a control block names, and of the next one if it is whole.
+    ///
+    /// A shard writes the next image, then says that everything is in its place, then writes its control block. Once
+    /// another shard's control block has that checkpoint's sequence, the log is not looked at for these orders: they are
+    /// in the next image, though the control block does not name it yet. Orders that have ended since are dropped later,
+    /// as no coin belongs to them.
+    pub fn read_images(&mut self, storage: &dyn Storage, control: &Control) -> Result<(), StoreError> {
+        let next = read_image(storage, control.writer, control.orders.next())?;
+        let named = read_image(storage, control.writer, control.orders)?;
+        if next.is_none() && named.is_none() {
+            return Err(StoreError::DamagedOrders { path: files::orders(control.writer, control.orders.slot) });
+        }
+        named.into_iter().chain(next).flatten().for_each(|order| self.take_order(order));
         Ok(())
     }
 
@@ -159,4 +161,13 @@ impl Replay {
         writer.finish()?;
         Ok(())
     }
+}
+
+/// The orders of an image, `None` where it is not whole or not of its generation.
+fn read_image(storage: &dyn Storage, writer: u8, image: OrdersImage) -> Result<Option<Vec<Order>>, StoreError> {
+    let path = files::orders(writer, image.slot);
+    let length = storage.length(&path)?.unwrap_or(0) as usize;
+    let mut bytes = AlignedBytes::zeroed(length);
+    storage.read_at(&path, 0, &mut bytes[..length])?;
+    Ok(decode_image(&bytes[..length], image.generation))
 }

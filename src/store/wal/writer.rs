@@ -165,6 +165,11 @@ impl Log {
         fits
     }
 
+    /// Bytes of the largest record it takes.
+    pub const fn record_bytes_max(&self) -> usize {
+        self.geometry.record_bytes_max
+    }
+
     /// Gives a reservation back.
     pub fn cancel(&mut self, record_bytes: usize) {
         assert!(self.reserved_record_bytes >= record_bytes, "a reservation is given back once");
