@@ -165,12 +165,12 @@ impl Node {
     ///
     /// # Panics
     /// When an option is outside its bounds: configuration checks them first.
-    pub fn start(options: &NodeOptions) -> Result<Self, StartError> {
+    pub fn start(options: NodeOptions) -> Result<Self, StartError> {
         drop(Ring::new().map_err(StartError::Kernel)?);
         let shards = options.settings.shards;
         let directory = Directory::open(&options.data)?;
         let opened = recovery::open(&directory, shards, options.geometry)?;
-        let built = load(&directory, &opened, options)?;
+        let built = load(&directory, &opened, &options)?;
         let inventory = Inventory {
             coins: built.iter().map(Shard::coins).sum(),
             lockers: built.iter().map(Shard::lockers).sum(),

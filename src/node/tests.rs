@@ -131,7 +131,7 @@ fn peek(stream: &mut TcpStream, key: [u8; 16]) -> Vec<u32> {
 fn any_number_of_shards_serves_both_transports() {
     let data = directory(&spread(10));
     for shards in [1, 2, 4] {
-        let node = Node::start(&options(data.path(), shards)).unwrap();
+        let node = Node::start(options(data.path(), shards)).unwrap();
         assert_eq!((node.shards(), node.inventory().coins), (shards, 10));
         let mut stream = connect(&node);
         assert_eq!(call(&mut stream, 0, 0, b""), (SUCCESS, Vec::new()));
@@ -154,7 +154,7 @@ fn what_is_answered_is_there_after_a_stop_and_after_a_fall() {
     let data = directory(&sns);
     let lives = [(1, true), (4, false), (2, true), (3, false), (1, false), (2, true)];
     for (life, (shards, stops)) in lives.into_iter().enumerate() {
-        let node = Node::start(&options(data.path(), shards)).unwrap();
+        let node = Node::start(options(data.path(), shards)).unwrap();
         assert_eq!(node.inventory().coins, 60);
         assert_eq!(node.inventory().lockers, life as u64);
         let mut stream = connect(&node);
@@ -177,7 +177,7 @@ fn what_is_answered_is_there_after_a_stop_and_after_a_fall() {
 fn many_clients_put_and_take_at_once() {
     let sns = spread(64);
     let data = directory(&sns);
-    let node = Node::start(&options(data.path(), 2)).unwrap();
+    let node = Node::start(options(data.path(), 2)).unwrap();
     thread::scope(|scope| {
         for (client, coins) in sns.chunks(8).enumerate() {
             let mut stream = connect(&node);
@@ -201,21 +201,21 @@ fn many_clients_put_and_take_at_once() {
     let counters = node.stop().unwrap();
     assert_eq!(counters.iter().map(|counters| counters.requests).sum::<u64>(), 8 * 20 * (1 + 1 + 8));
     assert!(counters.iter().all(|counters| counters.disk_operations > 0 && counters.disk_failures == 0));
-    assert_eq!(Node::start(&options(data.path(), 3)).unwrap().inventory().coins, 64);
+    assert_eq!(Node::start(options(data.path(), 3)).unwrap().inventory().coins, 64);
 }
 
 #[test]
 fn a_second_node_is_refused() {
     let data = directory(&[]);
-    let node = Node::start(&options(data.path(), 1)).unwrap();
-    let locked = Node::start(&options(data.path(), 1)).err().unwrap();
+    let node = Node::start(options(data.path(), 1)).unwrap();
+    let locked = Node::start(options(data.path(), 1)).err().unwrap();
     assert!(matches!(locked, StartError::Store(StoreError::Locked { .. })), "{locked}");
     let other = directory(&[]);
     let taken = NodeOptions { listen: node.address(), ..options(other.path(), 1) };
-    let error = Node::start(&taken).err().unwrap();
+    let error = Node::start(taken).err().unwrap();
     assert!(matches!(error, StartError::Address { .. }), "{error}");
     let nowhere = NodeOptions { cpus: vec![1023], ..options(other.path(), 1) };
-    let error = Node::start(&nowhere).err().unwrap();
+    let error = Node::start(nowhere).err().unwrap();
     assert!(error.to_string().contains("processor 1023"), "{error}");
     node.stop().unwrap();
 }
@@ -223,7 +223,7 @@ fn a_second_node_is_refused() {
 #[test]
 fn several_nodes_live_in_one_process() {
     let directories = [directory(&spread(1)), directory(&spread(2)), directory(&spread(3))];
-    let nodes: Vec<_> = directories.iter().map(|data| Node::start(&options(data.path(), 2)).unwrap()).collect();
+    let nodes: Vec<_> = directories.iter().map(|data| Node::start(options(data.path(), 2)).unwrap()).collect();
     for (node, coins) in nodes.iter().zip(1..) {
         assert_eq!(node.inventory().coins, coins);
         assert_eq!(call(&mut connect(node), 0, 0, b"").0, SUCCESS);
