@@ -9,6 +9,8 @@ mod coins;
 mod locker;
 mod market;
 mod status;
+#[cfg(test)]
+mod tests;
 mod wallet;
 
 use std::collections::BTreeSet;
