@@ -6,6 +6,7 @@
 //! * [`wire`]: bytes to typed requests and back; header, seal, request, reply, status.
 //! * [`command`]: the commands, pure: a request and what shards said of it become a plan.
 //! * [`shard`]: what one core owns, as a state machine without I/O: transactions, pages, views.
+//! * [`node`]: start and stop of a whole node.
 //! * [`reactor`]: the only place that knows io_uring: a thread, a ring and sockets around each shard.
 //! * [`sim`]: the other driver of shards: a made-up disk, network and clock.
 //! * [`store`]: what is on disk: pages, log, double-write area, orders; recovery, import, mint.
@@ -18,6 +19,7 @@ pub mod coin;
 pub mod command;
 pub mod config;
 pub mod entropy;
+pub mod node;
 pub mod reactor;
 pub mod settings;
 pub mod shard;

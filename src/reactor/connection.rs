@@ -47,7 +47,7 @@ pub struct RequestNumber(u16);
 
 impl RequestNumber {
     /// Bits that a number needs.
-    pub const BITS: u32 = 10;
+    pub const BITS: u32 = 11;
     /// As many as there are; half of them can be in flight.
     pub const COUNT: u16 = 1 << Self::BITS;
 

@@ -42,6 +42,8 @@ pub trait Core {
     fn stopped(&self) -> bool;
     /// Whether no request is in flight.
     fn is_idle(&self) -> bool;
+    /// Whether the disk failed and nothing is written any more.
+    fn has_failed(&self) -> bool;
 }
 
 impl Core for Shard {
@@ -64,6 +66,10 @@ impl Core for Shard {
     fn is_idle(&self) -> bool {
         Self::is_idle(self)
     }
+
+    fn has_failed(&self) -> bool {
+        Self::has_failed(self)
+    }
 }
 
 /// The bounds of one reactor. Beyond each the client gets a close, a drop or back-pressure, never memory.
@@ -71,7 +77,7 @@ impl Core for Shard {
 pub struct Limits {
     /// Connections open at once; further ones are accepted and closed.
     pub connections_max: u32,
-    /// Requests of one connection in flight in the shard, at most 512; a connection that has so many is not read.
+    /// Requests of one connection in flight in the shard, at most 1024; a connection that has so many is not read.
     pub requests_per_connection_max: u16,
     /// Datagrams in flight in the shard; further ones are dropped.
     pub datagrams_in_flight_max: u32,

@@ -46,6 +46,8 @@ pub enum ReactorError {
     Panicked(ShardId),
     /// The shards did not finish within the time given.
     Unfinished,
+    /// The disk failed while a shard ran: what its last commands did is known after the next recovery.
+    DiskFailed(ShardId),
 }
 
 impl fmt::Display for ReactorError {
@@ -55,6 +57,13 @@ impl fmt::Display for ReactorError {
             Self::Ring(error) => error.fmt(f),
             Self::Panicked(shard) => write!(f, "the reactor of shard {} panicked", shard.0),
             Self::Unfinished => f.write_str("the shards did not finish in time; the next start recovers"),
+            Self::DiskFailed(shard) => {
+                write!(
+                    f,
+                    "the disk failed under shard {}, which wrote nothing after that; the next start recovers",
+                    shard.0
+                )
+            }
         }
     }
 }
@@ -66,7 +75,6 @@ pub struct Reactors {
     board: Arc<StageBoard>,
     threads: Vec<JoinHandle<()>>,
     reports: Receiver<Report>,
-    counters: Vec<Counters>,
 }
 
 impl Reactors {
@@ -85,8 +93,7 @@ impl Reactors {
         let board = Arc::new(StageBoard::new(members.len()).map_err(ReactorError::Thread)?);
         let (sender, reports) = mpsc::channel();
         let posts = mesh(shards, limits.messages_between_shards);
-        let mut reactors =
-            Self { board, threads: Vec::new(), reports, counters: vec![Counters::default(); members.len()] };
+        let mut reactors = Self { board, threads: Vec::new(), reports };
         for (index, (member, post)) in members.into_iter().zip(posts).enumerate() {
             let Member { core, sockets, files } = member;
             let shard = ShardId(index as u8);
@@ -119,7 +126,7 @@ impl Reactors {
     /// for at most `finish`; everything is closed. Returns what each reactor counted.
     ///
     /// # Errors
-    /// When a reactor panicked, or the shards did not finish in time.
+    /// When a reactor panicked, the disk failed, or the shards did not finish in time.
     pub fn stop(self, drain: Duration, finish: Duration) -> Result<Vec<Counters>, ReactorError> {
         self.board.set(Stage::Drain);
         match self.await_all(Some(drain), |report| Ok(matches!(report, Report::Drained(_)))) {
@@ -144,17 +151,24 @@ impl Reactors {
 
     fn leave(mut self) -> Result<Vec<Counters>, ReactorError> {
         self.board.set(Stage::Leave);
-        let mut counters = std::mem::take(&mut self.counters);
+        let mut counters = vec![Counters::default(); self.threads.len()];
+        let mut failed = None;
         let left = self.await_all(None, |report| match report {
-            Report::Left(shard, counted) => {
+            Report::Left { shard, counters: counted, disk_failed } => {
                 counters[shard.index()] = *counted;
+                failed = failed.or(disk_failed.then_some(shard));
                 Ok(true)
             }
             _ => Ok(false),
         });
         self.board.set(Stage::Over);
         let panicked = self.join();
-        left.and(panicked.map_or(Ok(counters), |shard| Err(ReactorError::Panicked(shard))))
+        left?;
+        match (panicked, failed) {
+            (Some(shard), _) => Err(ReactorError::Panicked(shard)),
+            (None, Some(shard)) => Err(ReactorError::DiskFailed(shard)),
+            (None, None) => Ok(counters),
+        }
     }
 
     fn give_up(&mut self) {

@@ -105,6 +105,10 @@ impl Core for Mirror {
     fn is_idle(&self) -> bool {
         self.held.is_empty() && self.timed.is_empty()
     }
+
+    fn has_failed(&self) -> bool {
+        false
+    }
 }
 
 struct TestNode {

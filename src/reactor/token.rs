@@ -3,15 +3,15 @@
 //! | bits | field |
 //! |---|---|
 //! | 63 | 1: datagram, 0: connection |
-//! | 42..63 | slot |
-//! | 10..42 | generation |
-//! | 0..10 | the request's number within its connection; 0 for a datagram |
+//! | 43..63 | slot |
+//! | 11..43 | generation |
+//! | 0..11 | the request's number within its connection; 0 for a datagram |
 
 use super::connection::RequestNumber;
 use super::table::Name;
 
 /// Bits of a slot: more connections or datagrams than this a reactor cannot have.
-pub const SLOT_BITS: u32 = 21;
+pub const SLOT_BITS: u32 = 20;
 
 const SLOT_SHIFT: u32 = GENERATION_SHIFT + u32::BITS;
 const GENERATION_SHIFT: u32 = RequestNumber::BITS;
@@ -61,12 +61,12 @@ mod tests {
 
     #[test]
     fn golden_bits_of_a_token() {
-        let name = Name { slot: 0x10_0001, generation: 0xFFFF_0001 };
-        let token = Token::Stream(name, RequestNumber::new(0x3FF));
-        assert_eq!(token.encode(), 0x4000_07FF_FC00_07FF);
+        let name = Name { slot: 0x8_0001, generation: 0xFFFF_0001 };
+        let token = Token::Stream(name, RequestNumber::new(0x7FF));
+        assert_eq!(token.encode(), 0x4000_0FFF_F800_0FFF);
         assert_eq!(Token::decode(token.encode()), token);
         let token = Token::Datagram(name);
-        assert_eq!(token.encode(), 0xC000_07FF_FC00_0400);
+        assert_eq!(token.encode(), 0xC000_0FFF_F800_0800);
         assert_eq!(Token::decode(token.encode()), token);
     }
 }

@@ -77,8 +77,15 @@ pub enum Report {
     Drained(ShardId),
     /// In [`Stage::Finish`]: the shard stopped.
     Finished(ShardId),
-    /// In [`Stage::Leave`]: nothing is in flight in the kernel. What was counted.
-    Left(ShardId, Box<Counters>),
+    /// In [`Stage::Leave`]: nothing is in flight in the kernel.
+    Left {
+        /// Whose reactor.
+        shard: ShardId,
+        /// What it counted.
+        counters: Box<Counters>,
+        /// Whether its disk failed while it ran.
+        disk_failed: bool,
+    },
 }
 
 /// A thread's loop around one shard.
@@ -366,7 +373,11 @@ impl<C: Core> Reactor<C> {
                 break;
             }
         }
-        self.report(Report::Left(self.shard, Box::new(self.service.counters)));
+        self.report(Report::Left {
+            shard: self.shard,
+            counters: Box::new(self.service.counters),
+            disk_failed: self.service.core.has_failed(),
+        });
     }
 }
 

@@ -21,12 +21,15 @@ pub const BLOCK_BYTES: usize = 4096;
 /// A page on disk and in the cache.
 pub const PAGE_BYTES: usize = 5 * BLOCK_BYTES;
 
+/// The records of a page.
+pub const RECORDS_BYTES: usize = COINS_PER_PAGE as usize * CoinRecord::BYTES;
+
 const MAGIC: &[u8; 4] = b"RCP1";
 const VERSION: u16 = 1;
 const CRC_AT: usize = 16;
 const RECORDS_AT: usize = 32;
 
-const _: () = assert!(RECORDS_AT + COINS_PER_PAGE as usize * CoinRecord::BYTES <= PAGE_BYTES);
+const _: () = assert!(RECORDS_BYTES == 17_408 && RECORDS_AT + RECORDS_BYTES <= PAGE_BYTES);
 
 /// One block, aligned to itself.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -96,6 +99,16 @@ impl PageFrame {
     pub fn set_record(&mut self, slot: usize, record: CoinRecord) {
         let at = RECORDS_AT + slot * CoinRecord::BYTES;
         self.0[at..at + CoinRecord::BYTES].copy_from_slice(&record.encode());
+    }
+
+    /// Its 1024 records, one after the other: a page of the reference's.
+    pub fn records(&self) -> &[u8] {
+        &self.0[RECORDS_AT..RECORDS_AT + RECORDS_BYTES]
+    }
+
+    /// Its 1024 records, to be overwritten; the CRC holds again after [`PageFrame::seal`].
+    pub fn records_mut(&mut self) -> &mut [u8] {
+        &mut self.0[RECORDS_AT..RECORDS_AT + RECORDS_BYTES]
     }
 
     /// Its bytes.

@@ -20,17 +20,23 @@
 //! * [`orders`]: payout addresses of trade lockers
 //! * [`pages`]: pages in their place
 //! * [`recovery`]: opens a data directory
+//! * [`create`]: makes a data directory
+//! * [`reference_data`]: imports and exports the reference's data directory
+//! * [`mint`]: puts new coins into circulation, offline
 //! * [`storage`]: the disk as a trait, and the real one
 //! * [`files`]: the names of all of them
 //! * [`error`]: what can be wrong
 
 pub mod control;
+pub mod create;
 pub mod double_write;
 pub mod error;
 pub mod files;
 pub mod layout;
+pub mod mint;
 pub mod orders;
 pub mod pages;
 pub mod recovery;
+pub mod reference_data;
 pub mod storage;
 pub mod wal;

@@ -140,10 +140,7 @@ fn renew(
         change_segments(storage, shard, geometry)?;
         (control.segments, control.segment_bytes) = (geometry.segments, geometry.segment_bytes);
     }
-    for _ in 0..2 {
-        control.generation += 1;
-        write_control(storage, &path, &control)?;
-    }
+    write_control_twice(storage, &files::log(shard), &mut control)?;
     Ok(opened(control))
 }
 
@@ -173,10 +170,7 @@ fn make(storage: &dyn Storage, shard: u8, target: &Target) -> Result<OpenedShard
         used: target.used.clone(),
     };
     write_orders(storage, &directory, control.orders, &target.orders)?;
-    for _ in 0..2 {
-        control.generation += 1;
-        write_control(storage, &format!("{directory}/control"), &control)?;
-    }
+    write_control_twice(storage, &directory, &mut control)?;
     storage.sync_directory(&directory)?;
     storage.rename(&directory, &files::log(shard))?;
     storage.sync_directory(files::LOGS)?;
@@ -185,6 +179,15 @@ fn make(storage: &dyn Storage, shard: u8, target: &Target) -> Result<OpenedShard
 
 fn opened(control: Control) -> OpenedShard {
     OpenedShard { log: LogStart { writer: control.writer, epoch: control.epoch, tail: control.tail }, control }
+}
+
+/// Makes it durable in both slots of a log's control block, and says so in `control`.
+pub fn write_control_twice(storage: &dyn Storage, directory: &str, control: &mut Control) -> Result<(), StoreError> {
+    for _ in 0..2 {
+        control.generation += 1;
+        write_control(storage, &format!("{directory}/control"), control)?;
+    }
+    Ok(())
 }
 
 fn write_control(storage: &dyn Storage, path: &str, control: &Control) -> Result<(), StoreError> {

@@ -67,6 +67,15 @@ pub fn open(storage: &dyn Storage, shards: u8, geometry: Geometry) -> Result<Ope
     check_files(storage)?;
     logs::remove_left_overs(storage)?;
     let controls = logs::read_controls(storage)?;
+    open_checked(storage, shards, geometry, controls)
+}
+
+fn open_checked(
+    storage: &dyn Storage,
+    shards: u8,
+    geometry: Geometry,
+    controls: Vec<Control>,
+) -> Result<Opened, StoreError> {
     let mut used = UsedPages::none();
     controls.iter().for_each(|control| used.add(&control.used));
     let in_place = controls.iter().map(|control| control.sequence).max().expect("at least one log");
@@ -89,6 +98,39 @@ pub fn open(storage: &dyn Storage, shards: u8, geometry: Geometry) -> Result<Ope
         recovered: replay.records(),
         repaired,
     })
+}
+
+/// Opens the data directory for as many shards, and logs of the size, as it was last set up for: for work offline.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_as_it_is(storage: &dyn Storage) -> Result<Opened, StoreError> {
+    check_files(storage)?;
+    logs::remove_left_overs(storage)?;
+    let controls = logs::read_controls(storage)?;
+    let Control { segments, segment_bytes, .. } = controls[0];
+    let geometry = match segments {
+        0 => Geometry::default(),
+        _ => Geometry { segments, segment_bytes, ..Geometry::default() },
+    };
+    open_checked(storage, controls.len() as u8, geometry, controls)
+}
+
+/// Notes in all control blocks that pages were written in place, up to `sequence`: for work offline.
+pub fn note_pages(
+    storage: &dyn Storage,
+    opened: &mut Opened,
+    used: &UsedPages,
+    sequence: u64,
+) -> Result<(), StoreError> {
+    opened.used.add(used);
+    opened.sequence = sequence;
+    for shard in &mut opened.shards {
+        shard.control.used = opened.used.clone();
+        shard.control.sequence = sequence;
+        logs::write_control_twice(storage, &files::log(shard.control.writer), &mut shard.control)?;
+    }
+    Ok(())
 }
 
 /// Makes an empty data directory with one log in an empty storage. The `node` file comes last: without it the

@@ -5,13 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::coin::PayoutAddress;
-use crate::coin::{CoinId, CoinRecord, Months, PageNumber, Secret};
+use crate::coin::{CoinId, CoinRecord, Months, PageNumber, PayoutAddress, Secret};
 use crate::store::double_write::{self, DoubleBatch};
 use crate::store::layout::{PAGE_BYTES, PageFrame};
 use crate::store::orders::encode_image;
 use crate::store::pages::{read_page, read_pages};
-use crate::store::storage::Memory;
+use crate::store::storage::{Memory, Zeros};
 use crate::store::wal::{Change, Commit, Log, LogWrite, PlaceKind, record_bytes};
 
 const SMALL: Geometry =
@@ -151,13 +150,16 @@ impl<'a> Node<'a> {
     fn checkpoint(&mut self) -> Result<(), StoreError> {
         (0..self.logs.len()).try_for_each(|shard| self.write_back(shard))?;
         let shards = self.logs.len() as u8;
-        for (control, log) in self.controls.iter_mut().zip(&mut self.logs) {
+        for control in &mut self.controls {
             control.orders = control.orders.next();
             // Each shard has its part of the orders.
             let mine = self.acknowledged.orders.values().filter(|order| order.an.bytes()[0] % shards == control.writer);
             let mine: Vec<Order> = mine.copied().collect();
             let image = encode_image(control.orders.generation, mine.iter());
             self.memory.write_durably(&files::orders(control.writer, control.orders.slot), 0, &image)?;
+        }
+        // Only when all is in place, orders too, does the first control block say so.
+        for (control, log) in self.controls.iter_mut().zip(&mut self.logs) {
             let tail = log.recyclable(self.sequence).unwrap_or(log.tail());
             (control.tail, control.sequence) = (tail, self.sequence);
             control.generation += 1;
@@ -254,6 +256,162 @@ proptest! {
             }
             allowed = [Some(node.acknowledged), node.undecided].into_iter().flatten().collect();
             memory.crash(life.seed);
+        }
+    }
+}
+
+/// A directory that three shards left in the middle of their work, everything they wrote on disk.
+fn abandoned() -> (Memory, State) {
+    let memory = new_directory();
+    let opened = open(&memory, 3, SMALL).unwrap();
+    let mut node = Node::start(&memory, opened, SMALL);
+    for round in 0..30u32 {
+        let coins = (0..10).map(|at| round % 7 * 1_024_000 + at * 2500 + round % 3 * 100).collect();
+        node.transact(round as usize, &coins).unwrap();
+        match round {
+            10 => node.checkpoint().unwrap(),
+            20 => node.write_back(1).unwrap(),
+            _ => {}
+        }
+    }
+    let state = node.acknowledged;
+    (memory, state)
+}
+
+#[test]
+fn recovery_may_be_interrupted_anywhere() {
+    let (memory, expected) = abandoned();
+    let before = memory.operations();
+    let whole = memory.clone();
+    let opened = open(&whole, 2, OTHER).unwrap();
+    assert_eq!((state(&whole, &opened), opened.recovered), (expected.clone(), 19));
+    let operations = whole.operations() - before;
+    assert!(operations > 60, "{operations}");
+    for crash_after in 1..=operations {
+        let memory = memory.clone();
+        memory.crash_after(crash_after);
+        open(&memory, 2, OTHER).unwrap_err();
+        memory.crash(crash_after);
+        let opened = open(&memory, 2, OTHER).unwrap();
+        assert_eq!(state(&memory, &opened), expected, "crash after {crash_after}");
+        assert_eq!(opened.sequence, 30);
+    }
+}
+
+#[test]
+fn a_clean_start_has_nothing_to_replay_and_a_new_epoch() {
+    let (memory, _) = abandoned();
+    let first = open(&memory, 1, SMALL).unwrap();
+    let second = open(&memory, 1, SMALL).unwrap();
+    assert_eq!((second.recovered, second.repaired, second.sequence), (0, 0, 30));
+    assert_eq!(second.shards[0].log.epoch, first.shards[0].log.epoch + 1);
+    assert_eq!(memory.list(files::LOGS).unwrap(), ["0"]);
+}
+
+#[test]
+fn a_batch_beyond_a_gap_stays_lost_even_when_the_gap_is_filled_alike() {
+    let memory = new_directory();
+    let append = |log: &mut Log, sequence: u64| {
+        let to = CoinRecord { an: Secret::new([sequence as u8; 16]), mfs: Months::new(1) };
+        let coin = CoinId::from_number(sequence as u32).unwrap();
+        assert!(log.reserve(record_bytes(1, 0)));
+        let change = Change { coin, from: PlaceKind::Free, to };
+        log.append(&Commit { sequence, unix_ms: 0, group: 0, code: 0 }, [change].into_iter(), None);
+        log.next_write().unwrap()
+    };
+    let write = |write: &LogWrite| {
+        let path = files::segment(0, write.segment);
+        memory.write_durably(&path, write.offset, &write.bytes[..write.length]).unwrap();
+    };
+    let mut log = Log::new(open(&memory, 1, SMALL).unwrap().shards[0].log, SMALL);
+    append(&mut log, 1);
+    write(&append(&mut log, 2));
+    let opened = open(&memory, 1, SMALL).unwrap();
+    assert_eq!(opened.recovered, 0);
+    write(&append(&mut Log::new(opened.shards[0].log, SMALL), 1));
+    assert_eq!(open(&memory, 1, SMALL).unwrap().recovered, 1);
+}
+
+/// The page of the coins that [`abandoned`] changes first.
+fn a_page() -> PageNumber {
+    CoinId::from_number(0).unwrap().page()
+}
+
+fn read_all(memory: &Memory, opened: &Opened) -> Result<(), StoreError> {
+    read_pages(memory, 0, 1, &opened.used, &mut |_, _, _| {})
+}
+
+#[test]
+fn a_rotten_page_is_named_and_not_taken_back_to_an_old_copy() {
+    let (memory, _) = abandoned();
+    open(&memory, 3, SMALL).unwrap();
+    let opened = open(&memory, 1, SMALL).unwrap();
+    memory.flip("coins/00.pages", 5000);
+    let error = read_all(&memory, &opened).unwrap_err();
+    assert!(matches!(error, StoreError::DamagedPage { page } if page == a_page()), "{error}");
+    let opened = open(&memory, 1, SMALL).unwrap();
+    assert_eq!(opened.repaired, 0);
+    read_all(&memory, &opened).unwrap_err();
+}
+
+#[test]
+fn a_used_page_that_reads_as_zeros_is_named() {
+    let (memory, _) = abandoned();
+    let opened = open(&memory, 1, SMALL).unwrap();
+    memory.write_at("coins/00.pages", 0, &[0; PAGE_BYTES]).unwrap();
+    let error = read_all(&memory, &opened).unwrap_err();
+    assert!(matches!(error, StoreError::LostPage { page } if page == a_page()), "{error}");
+    memory.create("coins/00.pages", files::COINS_BYTES, Zeros::Hole).unwrap();
+    assert!(matches!(read_all(&memory, &opened), Err(StoreError::LostPage { .. })), "in a hole too");
+}
+
+#[test]
+fn one_slot_of_a_control_block_may_rot_and_two_are_named() {
+    let (memory, expected) = abandoned();
+    for slot in 0..2 {
+        let memory = memory.clone();
+        memory.flip(&files::control(1), slot * 4096 + 30);
+        let opened = open(&memory, 3, SMALL).unwrap();
+        assert_eq!(state(&memory, &opened), expected, "slot {slot}");
+    }
+    memory.flip(&files::control(1), 30);
+    memory.flip(&files::control(1), 4096 + 30);
+    let error = open(&memory, 3, SMALL).unwrap_err().to_string();
+    assert!(error.starts_with("log/1/control is damaged"), "{error}");
+}
+
+#[test]
+fn what_is_lost_of_logs_and_orders_is_named() {
+    let (memory, _) = abandoned();
+    let fails = |damage: &dyn Fn(&Memory), says: &str| {
+        let memory = memory.clone();
+        damage(&memory);
+        let error = open(&memory, 3, SMALL).unwrap_err().to_string();
+        assert!(error.starts_with(says), "{error}");
+    };
+    fails(&|memory| memory.remove("log/2/segment-1").unwrap(), "log/2/segment-1 is damaged");
+    fails(&|memory| memory.rename("log/0", "log/7").unwrap(), "log/0/control is damaged");
+    fails(&|memory| (0..2).for_each(|slot| memory.flip(&files::orders(0, slot), 20)), "log/0/orders-");
+    fails(&|memory| memory.remove("coins/03.pages").unwrap(), "coins/03.pages is damaged");
+    fails(&|memory| memory.flip("node", 28), "this is no data directory of this program: its file `node` names");
+    fails(&|memory| memory.remove("node").unwrap(), "this is no data directory of this program: it has no file");
+}
+
+#[test]
+fn a_new_directory_opens_empty_and_an_unfinished_one_not_at_all() {
+    let memory = Memory::new();
+    initialise(&memory, SMALL).unwrap();
+    let operations = memory.operations();
+    let opened = open(&memory, 2, SMALL).unwrap();
+    assert_eq!((opened.sequence, opened.recovered, opened.used.count()), (0, 0, 0));
+    assert_eq!(state(&memory, &opened), State::default());
+    for crash_after in 1..operations {
+        let memory = Memory::new();
+        memory.crash_after(crash_after);
+        initialise(&memory, SMALL).unwrap_err();
+        memory.crash(crash_after);
+        if let Err(error) = open(&memory, 2, SMALL) {
+            assert!(matches!(error, StoreError::NotADataDirectory { .. }), "{error}");
         }
     }
 }

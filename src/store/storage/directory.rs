@@ -53,20 +53,6 @@ impl Directory {
         Ok(Self { root: root.to_path_buf(), direct, files: Mutex::default(), _lock: lock })
     }
 
-    /// Makes a directory that is not there yet, and locks it.
-    ///
-    /// # Errors
-    /// [`StoreError::NotEmpty`] where it is there and holds more than a lock, [`StoreError::Io`].
-    pub fn create(root: &Path) -> Result<Self, StoreError> {
-        let name = root.to_string_lossy();
-        fs::create_dir_all(root).map_err(StoreError::io("create", &name))?;
-        let directory = Self::open(root)?;
-        if directory.list("")?.iter().any(|name| name != files::LOCK) {
-            return Err(StoreError::NotEmpty { path: name.into_owned() });
-        }
-        Ok(directory)
-    }
-
     /// Where it is.
     pub fn root(&self) -> &Path {
         &self.root
@@ -197,7 +183,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_aligned_or_not() {
         let place = tempfile::tempdir().unwrap();
-        let directory = Directory::create(place.path()).unwrap();
+        let directory = Directory::open(place.path()).unwrap();
         directory.create_directory("a").unwrap();
         directory.create_directory("a").unwrap();
         directory.create("a/file", 16_384, Zeros::Written).unwrap();
@@ -217,7 +203,7 @@ mod tests {
     #[test]
     fn names_come_and_go() {
         let place = tempfile::tempdir().unwrap();
-        let directory = Directory::create(place.path()).unwrap();
+        let directory = Directory::open(place.path()).unwrap();
         assert_eq!(directory.list("none").unwrap(), Vec::<String>::new());
         directory.create_directory("a").unwrap();
         directory.create("a/1", 10, Zeros::Hole).unwrap();
@@ -240,13 +226,5 @@ mod tests {
         assert!(second.ends_with("/lock") && second.contains("in use by another process"), "{second}");
         drop(first);
         Directory::open(place.path()).unwrap();
-    }
-
-    #[test]
-    fn a_new_one_is_made_where_nothing_is() {
-        let place = tempfile::tempdir().unwrap();
-        drop(Directory::create(&place.path().join("a/b")).unwrap());
-        drop(Directory::create(&place.path().join("a/b")).unwrap());
-        assert!(matches!(Directory::create(place.path()).unwrap_err(), StoreError::NotEmpty { .. }));
     }
 }

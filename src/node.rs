@@ -1,0 +1,290 @@
+//! A whole node: from a data directory and a configuration to reactors that serve, and back to a clean directory.
+//!
+//! Start: lock the directory, recover it, read every page once (a thread a shard), derive the views, bind, run. Stop: accept
+//! nothing more, answer what is in flight, checkpoint, close. Several nodes may run in one process.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
+
+use crate::config::Config;
+use crate::entropy::SystemEntropy;
+use crate::reactor::Limits;
+use crate::reactor::counters::Counters;
+use crate::reactor::disk::ShardFiles;
+use crate::reactor::ring::{Ring, RingError};
+use crate::reactor::sockets::bind_all;
+use crate::reactor::start::{Member, ReactorError, Reactors};
+use crate::settings::Settings;
+use crate::shard::Shard;
+use crate::shard::interface::ShardId;
+use crate::shard::start::ShardBuilder;
+use crate::store::error::StoreError;
+use crate::store::pages::read_pages;
+use crate::store::recovery::{self, Opened};
+use crate::store::storage::Directory;
+use crate::store::wal::Geometry;
+use crate::wire::header::NodeIdentity;
+
+/// How long a stopping node waits for what is in flight to be answered and sent.
+const DRAIN: Duration = Duration::from_secs(10);
+/// How long it waits for the last checkpoint.
+const FINISH: Duration = Duration::from_secs(120);
+
+/// What a node is started with.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// The data directory.
+    pub data: PathBuf,
+    /// Where to listen, TCP and UDP; port 0: one that is free for both.
+    pub listen: SocketAddr,
+    /// What each shard is built with; how many there are.
+    pub settings: Settings,
+    /// The sizes of each shard's log.
+    pub geometry: Geometry,
+    /// The bounds of each reactor.
+    pub limits: Limits,
+    /// The processors of the reactors, in order; none: the kernel chooses.
+    pub cpus: Vec<usize>,
+}
+
+impl NodeOptions {
+    /// The options that a configuration means.
+    pub fn new(data: &Path, config: &Config) -> Self {
+        let default = Limits::default();
+        let limits = &config.limits;
+        Self {
+            data: data.to_path_buf(),
+            listen: config.listen(),
+            settings: config.settings(),
+            geometry: Geometry {
+                segment_bytes: config.store.log_segment_bytes,
+                segments: config.store.log_segments,
+                ..Geometry::default()
+            },
+            limits: Limits {
+                connections_max: limits.connections as u32,
+                requests_per_connection_max: limits.connection_requests as u16,
+                datagrams_in_flight_max: default.datagrams_in_flight_max.max(limits.requests_in_flight as u32),
+                unsent_bytes_to_pause: limits.outbound_bytes_connection,
+                unsent_bytes_per_connection_max: limits.outbound_bytes_total,
+                unsent_bytes_max: limits.outbound_bytes_total,
+                header_deadline: Duration::from_secs(limits.header_seconds),
+                body_deadline: Duration::from_secs(limits.body_seconds),
+                idle_deadline: Duration::from_secs(limits.idle_seconds),
+                send_deadline: Duration::from_secs(limits.send_seconds),
+                ..default
+            },
+            cpus: config.server.cpus.iter().map(|&cpu| usize::from(cpu)).collect(),
+        }
+    }
+}
+
+/// Why a node did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The kernel lacks something or does not let us.
+    Kernel(RingError),
+    /// The data directory is in use, damaged or none.
+    Store(StoreError),
+    /// The address cannot be listened on.
+    Address {
+        /// Which.
+        listen: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The machine failed: a file, a thread, a processor that is not there.
+    Machine(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kernel(error) => error.fmt(f),
+            Self::Store(error) => error.fmt(f),
+            Self::Address { listen, source } => write!(f, "cannot listen on {listen}: {source}"),
+            Self::Machine(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<StoreError> for StartError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<ReactorError> for StartError {
+    fn from(error: ReactorError) -> Self {
+        match error {
+            ReactorError::Ring(error) => Self::Kernel(error),
+            ReactorError::Thread(error) => Self::Machine(error),
+            error => Self::Machine(io::Error::other(error)),
+        }
+    }
+}
+
+/// What a node found when it started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Inventory {
+    /// Coins in circulation.
+    pub coins: u64,
+    /// Lockers with coins in them.
+    pub lockers: u64,
+    /// Commit records that were replayed.
+    pub recovered: u64,
+    /// Torn pages that were repaired.
+    pub repaired: u64,
+}
+
+/// A node that runs. Dropping it ends it as if it had been killed: what was answered is durable all the same.
+pub struct Node {
+    reactors: Reactors,
+    address: SocketAddr,
+    shards: u8,
+    inventory: Inventory,
+    // Dropped last: it holds the lock.
+    _directory: Directory,
+}
+
+impl Node {
+    /// Starts a node; it serves when this returns.
+    ///
+    /// # Errors
+    /// Why it does not. The directory can then be opened again.
+    ///
+    /// # Panics
+    /// When an option is outside its bounds: configuration checks them first.
+    pub fn start(options: NodeOptions) -> Result<Self, StartError> {
+        drop(Ring::new().map_err(StartError::Kernel)?);
+        let shards = options.settings.shards;
+        let directory = Directory::open(&options.data)?;
+        let opened = recovery::open(&directory, shards, options.geometry)?;
+        let built = load(&directory, &opened, &options)?;
+        let inventory = Inventory {
+            coins: built.iter().map(Shard::coins).sum(),
+            lockers: built.iter().map(Shard::lockers).sum(),
+            recovered: opened.recovered,
+            repaired: opened.repaired,
+        };
+        let (address, sockets) = bind_all(options.listen, usize::from(shards), options.limits.datagram_socket_bytes)
+            .map_err(|source| StartError::Address { listen: options.listen, source })?;
+        let mut members = Vec::with_capacity(built.len());
+        for ((core, sockets), shard) in built.into_iter().zip(sockets).zip(0..) {
+            let files = ShardFiles::open(directory.root(), ShardId(shard)).map_err(StartError::Machine)?;
+            members.push(Member { core, sockets, files: Some(files) });
+        }
+        let node = NodeIdentity { raida_id: options.settings.raida_id, coin_id: options.settings.coin_id };
+        let reactors = Reactors::start(members, node, &options.limits, &options.cpus)?;
+        Ok(Self { reactors, address, shards, inventory, _directory: directory })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many shards it has.
+    pub fn shards(&self) -> u8 {
+        self.shards
+    }
+
+    /// What it found when it started.
+    pub fn inventory(&self) -> Inventory {
+        self.inventory
+    }
+
+    /// Stops accepting, answers what is in flight, brings everything to its place on disk and closes. Returns what each
+    /// reactor counted.
+    ///
+    /// # Errors
+    /// When the disk failed, a reactor panicked, or the last checkpoint took too long. What was answered is durable
+    /// nevertheless.
+    pub fn stop(self) -> Result<Vec<Counters>, ReactorError> {
+        self.reactors.stop(DRAIN, FINISH)
+    }
+}
+
+/// Makes the shards from their pages, each in a thread of its own.
+fn load(directory: &Directory, opened: &Opened, options: &NodeOptions) -> Result<Vec<Shard>, StoreError> {
+    let shards = options.settings.shards;
+    let read = |shard: u8| {
+        let mut builder = ShardBuilder::new(ShardId(shard), options.settings.clone());
+        read_pages(directory, shard, shards, &opened.used, &mut |page, frame, sequence| {
+            builder.page(page, frame, sequence);
+        })?;
+        Ok(builder)
+    };
+    let mut builders =
+        in_threads((0..shards).map(|shard| move || read(shard))).collect::<Result<Vec<_>, StoreError>>()?;
+    let changes: Vec<Vec<_>> = (0..shards)
+        .map(|home| builders.iter_mut().map(|builder| builder.changes_for(ShardId(home))).collect())
+        .collect();
+    let geometry = options.geometry;
+    let builds = builders
+        .into_iter()
+        .zip(changes)
+        .map(|(builder, changes)| move || builder.build(changes, opened, geometry, &mut SystemEntropy::new()));
+    Ok(in_threads(builds).collect())
+}
+
+/// Runs each in a thread of its own; their results in order.
+fn in_threads<T: Send, F: FnOnce() -> T + Send>(work: impl Iterator<Item = F>) -> impl Iterator<Item = T> {
+    thread::scope(|scope| {
+        let threads: Vec<_> = work.map(|work| scope.spawn(work)).collect();
+        let results: Vec<T> = threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect();
+        results.into_iter()
+    })
+}
+
+/// Prepares the process of a server: secrets in its memory go to no core dump and to no debugger of the same user,
+/// and it may have as many descriptors as the system allows it.
+///
+/// # Errors
+/// What the system refuses.
+pub fn prepare_process() -> io::Result<()> {
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    prctl::set_dumpable(false)?;
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    Ok(())
+}
+
+/// SIGTERM and SIGINT, kept for [`Termination::wait`] instead of ending the process.
+pub struct Termination(SigSet);
+
+impl Termination {
+    /// Blocks the signals in the calling thread and in those that it starts from now on: call it before a node starts.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn catch() -> io::Result<Self> {
+        let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
+        signals.thread_block()?;
+        Ok(Self(signals))
+    }
+
+    /// Waits for one of them.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn wait(&self) -> io::Result<Signal> {
+        Ok(self.0.wait()?)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+//! Makes a data directory: beside its place, complete and durable, then under its name in one step.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::error::StoreError;
+use super::files;
+use super::recovery::initialise;
+use super::storage::Directory;
+use super::wal::Geometry;
+
+/// Makes an empty data directory: no coin is in circulation.
+///
+/// # Errors
+/// [`StoreError::NotEmpty`] where something is there, [`StoreError::Io`]; then nothing is left.
+pub fn create(root: &Path, geometry: Geometry) -> Result<(), StoreError> {
+    build(root, |unfinished| initialise(&Directory::open(unfinished)?, geometry))
+}
+
+/// Makes a directory at `root`, which is not there or empty: `fill` fills and syncs it under another name. Where that
+/// fails, or the machine stops, nothing is at `root`.
+pub fn build<T>(root: &Path, fill: impl FnOnce(&Path) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let name = root.to_string_lossy().into_owned();
+    let (root, parent, unfinished) = places(root).map_err(StoreError::io("use", &name))?;
+    refuse_if_taken(&root)?;
+    fs::create_dir_all(&parent).map_err(StoreError::io("create", &parent.to_string_lossy()))?;
+    let _lock = claim(&unfinished)?;
+    let filled = fill(&unfinished).and_then(|filled| {
+        put_in_place(&unfinished, &root, &parent).map_err(StoreError::io("create", &name))?;
+        Ok(filled)
+    });
+    if filled.is_err()
+        && let Err(error) = fs::remove_dir_all(&unfinished)
+    {
+        log::warn!("cannot remove {}: {error}", unfinished.display());
+    }
+    filled
+}
+
+/// The directory, its parent, and what it is called until it is complete.
+fn places(root: &Path) -> io::Result<(PathBuf, PathBuf, PathBuf)> {
+    let root = std::path::absolute(root)?;
+    let (Some(parent), Some(name)) = (root.parent(), root.file_name()) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it has no name of its own"));
+    };
+    let mut unfinished = name.to_os_string();
+    unfinished.push(files::UNFINISHED);
+    Ok((root.clone(), parent.to_path_buf(), parent.join(unfinished)))
+}
+
+/// A directory that holds no more than a lock file is empty.
+fn refuse_if_taken(root: &Path) -> Result<(), StoreError> {
+    let name = root.to_string_lossy();
+    match fs::read_dir(root) {
+        Ok(entries) => {
+            let mut entries = entries.map(|entry| entry.is_ok_and(|entry| entry.file_name() == files::LOCK));
+            if entries.all(|is_lock| is_lock) { Ok(()) } else { Err(StoreError::NotEmpty { path: name.into_owned() }) }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            Err(StoreError::NotEmpty { path: name.into_owned() })
+        }
+        Err(error) => Err(StoreError::io("list", &name)(error)),
+    }
+}
+
+/// Makes the unfinished directory anew, and keeps others from doing so meanwhile by a lock on the directory itself.
+fn claim(unfinished: &Path) -> Result<File, StoreError> {
+    let name = unfinished.to_string_lossy();
+    let claimed = || -> io::Result<Option<File>> {
+        if let Ok(left_over) = File::open(unfinished) {
+            if left_over.try_lock().is_err() {
+                return Ok(None);
+            }
+            fs::remove_dir_all(unfinished)?;
+        }
+        fs::create_dir(unfinished)?;
+        let directory = File::open(unfinished)?;
+        directory.lock()?;
+        Ok(Some(directory))
+    };
+    claimed().map_err(StoreError::io("create", &name))?.ok_or_else(|| StoreError::Locked { path: name.into_owned() })
+}
+
+fn put_in_place(unfinished: &Path, root: &Path, parent: &Path) -> io::Result<()> {
+    if root.exists() {
+        // No more than an empty directory, maybe with a lock file: looked at before.
+        if let Err(error) = fs::remove_file(root.join(files::LOCK))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error);
+        }
+        fs::remove_dir(root)?;
+    }
+    fs::rename(unfinished, root)?;
+    File::open(parent)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::recovery::open;
+
+    const SMALL: Geometry =
+        Geometry { segment_bytes: 1 << 20, segments: 3, batch_bytes_max: 64 << 10, record_bytes_max: 32 << 10 };
+
+    fn names(path: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_new_directory_opens_on_the_real_disk_for_any_number_of_shards() {
+        let place = tempfile::tempdir().unwrap();
+        let root = place.path().join("a/data");
+        create(&root, SMALL).unwrap();
+        assert_eq!(names(&place.path().join("a")), ["data"]);
+        assert_eq!(names(&root), ["coins", "lock", "log", "node"]);
+        for shards in [2, 3, 1] {
+            let opened = open(&Directory::open(&root).unwrap(), shards, SMALL).unwrap();
+            assert_eq!((opened.shards.len(), opened.used.count()), (usize::from(shards), 0));
+            assert_eq!(names(&root.join("log")).len(), usize::from(shards));
+        }
+        let taken = create(&root, SMALL).unwrap_err();
+        assert!(matches!(taken, StoreError::NotEmpty { .. }), "{taken}");
+    }
+
+    #[test]
+    fn an_empty_directory_and_left_overs_are_no_obstacle() {
+        let place = tempfile::tempdir().unwrap();
+        let root = place.path().join("data");
+        fs::create_dir_all(place.path().join("data.new/log/0")).unwrap();
+        fs::create_dir(&root).unwrap();
+        fs::write(root.join("lock"), "").unwrap();
+        create(&root, SMALL).unwrap();
+        assert_eq!(names(place.path()), ["data"]);
+    }
+
+    #[test]
+    fn a_failure_leaves_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        let root = place.path().join("data");
+        let failed = build(&root, |unfinished| -> Result<(), StoreError> {
+            fs::write(unfinished.join("half"), "done").unwrap();
+            let meanwhile = build(&root, |_| Ok(())).unwrap_err();
+            assert!(matches!(meanwhile, StoreError::Locked { .. }), "{meanwhile}");
+            Err(StoreError::NoSuchCoins { den: 0, first_sn: 0, count: 0 })
+        });
+        assert!(matches!(failed, Err(StoreError::NoSuchCoins { .. })));
+        assert_eq!(names(place.path()), Vec::<String>::new());
+    }
+}
