@@ -361,7 +361,8 @@ impl World {
         } else {
             let mut written = Ok(());
             writes(shard, &op, |path, offset, bytes| {
-                written = written.and(self.storage.write_durably(path, offset, bytes).map_err(|_| DiskError { errno: 5 }));
+                written =
+                    written.and(self.storage.write_durably(path, offset, bytes).map_err(|_| DiskError { errno: 5 }));
             });
             written
         };
