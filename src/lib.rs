@@ -10,10 +10,11 @@
 //! * [`reactor`]: the only place that knows io_uring: a thread, a ring and sockets around each shard.
 //! * [`sim`]: the other driver of shards: a made-up disk, network and clock.
 //! * [`store`]: what is on disk: pages, log, double-write area, orders; recovery, import, mint.
-//! * [`config`]: raida.toml, read strictly into [`settings`].
+//! * [`client`]: a client of the protocol, for the command line, the tests and the load generator.
 //!
 //! Arrows point down or stay in their line; `README.md` has the flow.
 
+pub mod client;
 pub mod coin;
 pub mod command;
 pub mod config;

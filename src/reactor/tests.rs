@@ -208,7 +208,7 @@ fn expect(stream: &mut TcpStream, bytes: &[u8]) {
 fn expect_end(stream: &mut TcpStream) {
     let mut rest = Vec::new();
     match stream.read_to_end(&mut rest) {
-        Ok(_) => assert_eq!(rest, []),
+        Ok(_) => assert!(rest.is_empty()),
         Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
     }
 }

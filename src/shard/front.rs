@@ -80,7 +80,10 @@ impl Shard {
             (KeyName::TwoCoins256(_, coin), _) => coin,
             (KeyName::LockerPrefix(prefix), _) => {
                 let header = task.header;
-                let challenge = seal::locker_challenge(&task.body).expect("a body whose frame was checked");
+                // A command that needs no body may come without: then nothing tells lockers of one prefix apart.
+                let Some(challenge) = seal::locker_challenge(&task.body) else {
+                    return self.refuse(task, no_key(&header), now, effects);
+                };
                 let visit = self.stop(task, slot, partition::prefix_home(prefix, shards));
                 visit.ask = Ask::LockerKey { header, challenge };
                 return self.go_to_next_stop(task, effects);

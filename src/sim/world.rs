@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::coin::{CoinId, CoinRecord, Months, PageNumber, Secret, TradeCoin};
+use crate::entropy::Entropy;
 use crate::settings::{Identifier, Settings, Settlement};
 use crate::shard::Shard;
 use crate::shard::interface::{DiskDone, DiskError, DiskOp, Input, Now, Origin, Outputs, ShardFile, ShardId};
@@ -102,6 +103,12 @@ pub struct World {
     pub unix_ms: u64,
     /// Microseconds of the clock that never goes back.
     pub monotonic_us: u64,
+    /// After so many more writes that succeed one fails, and leaves anything between nothing and all of it.
+    pub write_fails_after: Option<u64>,
+    /// After so many more page reads that succeed one fails.
+    pub read_fails_after: Option<u64>,
+    /// The entropy that shards drew for ANs, the newest last.
+    pub drawn: Vec<[u8; 16]>,
     geometry: Geometry,
     random: Seeded,
     shards: Vec<Shard>,
@@ -130,6 +137,9 @@ impl World {
             settings: options.settings(),
             unix_ms: 1_795_219_200_000,
             monotonic_us: 1_000_000,
+            write_fails_after: None,
+            read_fails_after: None,
+            drawn: Vec::new(),
             geometry: options.geometry,
             random: Seeded(options.seed),
             shards: Vec::new(),
@@ -166,12 +176,17 @@ impl World {
             .collect();
     }
 
-    /// Stops at once, as a machine without power does, and starts again with this many shards.
+    /// Stops at once, as a machine without power does, and starts again with this many shards. Of writes under way the
+    /// disk has anything between nothing and all.
     pub fn crash(&mut self, shards: u8) {
+        for (shard, op) in std::mem::take(&mut self.disk) {
+            self.write_in_part(shard, &op);
+        }
+        self.write_fails_after = None;
+        self.read_fails_after = None;
         self.storage.crash(self.random.number());
         self.shards.clear();
         self.messages.clear();
-        self.disk.clear();
         self.answers.clear();
         self.sent.clear();
         self.settings.shards = shards;
@@ -213,7 +228,7 @@ impl World {
     ) -> u64 {
         let node = NodeIdentity { raida_id: self.settings.raida_id, coin_id: self.settings.coin_id };
         let mut random = [0; 24 + 12];
-        crate::entropy::Entropy::fill(&mut self.random, &mut random);
+        self.random.fill(&mut random);
         let random = RequestRandom {
             nonce: *random.first_chunk().expect("24 bytes"),
             challenge: *random.last_chunk().expect("12 bytes"),
@@ -242,13 +257,23 @@ impl World {
         self.answer(client, token).expect("an answer when nothing is left to do")
     }
 
-    /// The answer to a request, once it is there: status and payload.
+    /// The answer to a request, once it is there: status and payload. `None` too where the node closed the connection
+    /// instead: see [`World::closed`].
     pub fn answer(&mut self, client: &Client, token: u64) -> Option<(Status, Vec<u8>)> {
         let bytes = self.answers.remove(&token)?;
+        if bytes.is_empty() {
+            self.answers.insert(token, bytes);
+            return None;
+        }
         let sealed = self.sent.remove(&token).expect("a request that was sealed");
         let mut payload = Vec::new();
         let summary = reply::read(&bytes, &sealed, &client.key, &mut payload).expect("a good reply");
         Some((summary.status, payload))
+    }
+
+    /// Whether the node closed a request's connection without an answer.
+    pub fn closed(&self, token: u64) -> bool {
+        self.answers.get(&token).is_some_and(Vec::is_empty)
     }
 
     /// The answer's bytes, once they are there.
@@ -310,7 +335,8 @@ impl World {
     fn step(&mut self, shard: u8, input: Input<'_>) {
         let mut out = Outputs::default();
         let now = Now { monotonic_us: self.monotonic_us, unix_ms: self.unix_ms };
-        self.shards[shard as usize].step(now, &mut self.random, input, &mut out);
+        let entropy = &mut Recording { random: &mut self.random, drawn: &mut self.drawn };
+        self.shards[shard as usize].step(now, entropy, input, &mut out);
         for reply in out.replies {
             let before = self.answers.insert(reply.token, out.bytes[reply.start..reply.end].to_vec());
             assert!(before.is_none(), "a request is answered once");
@@ -322,25 +348,81 @@ impl World {
     }
 
     fn carry_out(&mut self, shard: u8, mut op: DiskOp) -> DiskDone {
-        let result = match &mut op {
-            DiskOp::ReadPage { page, frame } => {
-                self.storage.read_at(&coins(*page), files::page_offset(*page), frame.bytes_mut())
-            }
-            DiskOp::Write { file, offset, bytes, length } => {
-                let path = match *file {
-                    ShardFile::Log(slot) => files::segment(shard, slot),
-                    ShardFile::Control => files::control(shard),
-                    ShardFile::DoubleWrite => files::double_write(shard),
-                    ShardFile::Orders(slot) => files::orders(shard, slot),
-                };
-                self.storage.write_durably(&path, *offset, &bytes[..*length])
-            }
-            DiskOp::WritePages { pages, bytes } => pages.iter().enumerate().try_for_each(|(index, &page)| {
-                let copy = &bytes[page_at(index)..page_at(index) + PAGE_BYTES];
-                self.storage.write_durably(&coins(page), files::page_offset(page), copy)
-            }),
+        let fails = match &mut op {
+            DiskOp::ReadPage { .. } => is_over(&mut self.read_fails_after),
+            _ => is_over(&mut self.write_fails_after),
         };
-        DiskDone { op, result: result.map_err(|_| DiskError { errno: 5 }) }
+        let result = if fails {
+            self.write_in_part(shard, &op);
+            Err(DiskError { errno: 5 })
+        } else if let DiskOp::ReadPage { page, frame } = &mut op {
+            let read = self.storage.read_at(&coins(*page), files::page_offset(*page), frame.bytes_mut());
+            read.map_err(|_| DiskError { errno: 5 })
+        } else {
+            let mut written = Ok(());
+            writes(shard, &op, |path, offset, bytes| {
+                written =
+                    written.and(self.storage.write_durably(path, offset, bytes).map_err(|_| DiskError { errno: 5 }));
+            });
+            written
+        };
+        DiskDone { op, result }
+    }
+
+    /// A write that does not come to its end: which of its bytes the disk has, the next crash decides.
+    fn write_in_part(&mut self, shard: u8, op: &DiskOp) {
+        writes(shard, op, |path, offset, bytes| {
+            self.storage.write_at(path, offset, bytes).expect("a file of the data directory");
+        });
+    }
+}
+
+/// Counts down to a failure; `true`: now.
+fn is_over(left: &mut Option<u64>) -> bool {
+    match left {
+        None => false,
+        Some(0) => {
+            *left = None;
+            true
+        }
+        Some(left) => {
+            *left -= 1;
+            false
+        }
+    }
+}
+
+/// Shows each write of an operation: file, place, bytes.
+fn writes(shard: u8, op: &DiskOp, mut write: impl FnMut(&str, u64, &[u8])) {
+    match op {
+        DiskOp::ReadPage { .. } => {}
+        DiskOp::Write { file, offset, bytes, length } => {
+            let path = match *file {
+                ShardFile::Log(slot) => files::segment(shard, slot),
+                ShardFile::Control => files::control(shard),
+                ShardFile::DoubleWrite => files::double_write(shard),
+                ShardFile::Orders(slot) => files::orders(shard, slot),
+            };
+            write(&path, *offset, &bytes[..*length]);
+        }
+        DiskOp::WritePages { pages, bytes } => {
+            for (index, &page) in pages.iter().enumerate() {
+                write(&coins(page), files::page_offset(page), &bytes[page_at(index)..page_at(index) + PAGE_BYTES]);
+            }
+        }
+    }
+}
+
+/// Entropy that remembers what it gave for ANs: those are 16 bytes, others more.
+struct Recording<'a> {
+    random: &'a mut Seeded,
+    drawn: &'a mut Vec<[u8; 16]>,
+}
+
+impl Entropy for Recording<'_> {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        self.random.fill(bytes);
+        self.drawn.extend(<[u8; 16]>::try_from(&*bytes));
     }
 }
 

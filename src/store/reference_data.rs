@@ -22,14 +22,13 @@ use super::control::UsedPages;
 use super::create::build;
 use super::error::StoreError;
 use super::files;
-use super::layout::{AlignedBytes, PAGE_BYTES, PageFrame};
+use super::layout::{AlignedBytes, PAGE_BYTES, PageFrame, PageState, RECORDS_BYTES};
 use super::orders::Order;
 use super::pages::read_page;
 use super::recovery::{Opened, finish_directory};
 use super::storage::{Directory, Storage, Zeros};
 use super::wal::Geometry;
-use crate::coin::PayoutAddress;
-use crate::coin::{CoinRecord, Denomination, PAGES, PAGES_PER_DENOMINATION, PageNumber, Place, Secret};
+use crate::coin::{CoinRecord, Denomination, PAGES, PAGES_PER_DENOMINATION, PageNumber, PayoutAddress, Place, Secret};
 
 /// Pages written at once.
 const PAGES_PER_WRITE: u16 = 50;
@@ -220,7 +219,7 @@ fn read_address(path: &Path, an: &Secret) -> Result<(SystemTime, PayoutAddress),
         let file = File::open(path)?;
         let mut bytes = Vec::new();
         let time = file.metadata()?.modified()?;
-        file.take(PayoutAddress::FIELD_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+        file.take(PayoutAddress::BYTES as u64).read_to_end(&mut bytes)?;
         Ok((time, bytes))
     };
     let (time, bytes) = read().map_err(StoreError::io("read", &name))?;
@@ -245,9 +244,12 @@ pub fn export(
         let mut trade_lockers = HashSet::new();
         let mut frame = PageFrame::zeroed();
         for page in PageNumber::all() {
-            read_page(storage, page, &opened.used, &mut frame)?;
+            let state = read_page(storage, page, &opened.used, &mut frame)?;
             let path = unfinished.join(page_file(page));
-            write_new(&path, &path.to_string_lossy(), frame.records())?;
+            write_new(&path, &path.to_string_lossy(), |file| match state {
+                PageState::NeverUsed => file.set_len(RECORDS_BYTES as u64),
+                _ => file.write_all(frame.records()),
+            })?;
             let records = frame.records().chunks_exact(CoinRecord::BYTES);
             for record in records.map(|bytes| CoinRecord::decode(bytes.try_into().expect("17 bytes"))) {
                 if let Place::TradeLocker(an) = record.place() {
@@ -258,7 +260,7 @@ pub fn export(
         }
         for order in opened.orders.iter().filter(|order| trade_lockers.contains(&order.an)) {
             let path = unfinished.join(trade_file(&order.an));
-            write_new(&path, &public_name(&order.an), order.address.as_bytes())?;
+            write_new(&path, &public_name(&order.an), |file| file.write_all(order.address.as_bytes()))?;
         }
         let name = unfinished.to_string_lossy();
         let root = File::open(unfinished).map_err(StoreError::io("open", &name))?;
@@ -266,11 +268,11 @@ pub fn export(
     })
 }
 
-/// Writes a file that is not there, and the directories it is in; an error calls it `name`.
-fn write_new(path: &Path, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+/// Makes a file that is not there, and the directories it is in; an error calls it `name`.
+fn write_new(path: &Path, name: &str, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), StoreError> {
     let write = || -> io::Result<()> {
         fs::create_dir_all(path.parent().expect("a file in a directory"))?;
-        File::create_new(path)?.write_all(bytes)
+        fill(&mut File::create_new(path)?)
     };
     write().map_err(StoreError::io("write", name))
 }
@@ -284,25 +286,38 @@ mod tests {
     /// An AN of the market: price 5, Bitcoin.
     const TRADE_AN: [u8; 16] = [0xAB, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 5, 1, 0xEE, 0xEE];
 
-    /// A directory as the reference has it: page files of zeros that take no space, but for a few records.
+    /// A directory as the reference has it: page files of zeros, all one file by links, but for a few records.
     fn reference(root: &Path) {
+        let zeros = root.join("zeros");
+        fs::create_dir(root).unwrap();
+        File::create(&zeros).unwrap().set_len(17_408).unwrap();
         for page in PageNumber::all() {
             let path = root.join(page_file(page));
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            File::create(&path).unwrap().set_len(17_408).unwrap();
+            if page.in_denomination().is_multiple_of(256) {
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+            }
+            fs::hard_link(&zeros, &path).unwrap();
         }
+        fs::remove_file(&zeros).unwrap();
         for (den, sn, an, mfs) in
             [(-8, 0, [1; 16], 30), (-8, 1, [2; 16], 0), (-1, 300_000, TRADE_AN, 31), (6, 1_023_999, [0xFF; 16], 255)]
         {
             let coin = CoinId::new(den, sn).unwrap();
             let record = CoinRecord { an: Secret::new(an), mfs: Months::new(mfs) };
-            let file = File::options().write(true).open(root.join(page_file(coin.page()))).unwrap();
-            file.write_all_at(&record.encode(), coin.slot() as u64 * 17).unwrap();
+            let mut records = fs::read(root.join(page_file(coin.page()))).unwrap();
+            records[coin.slot() * 17..][..17].copy_from_slice(&record.encode());
+            replace(&root.join(page_file(coin.page())), &records);
         }
         fs::create_dir(root.join("Trades")).unwrap();
         fs::write(root.join("Trades/ab01020304050607080000000501eeee"), "bc1-an-address-of-btc").unwrap();
         fs::write(root.join("Trades/cd01020304050607080000000501eeee"), "of a locker sold").unwrap();
         fs::write(root.join("Trades/notes.txt"), "left by somebody").unwrap();
+    }
+
+    /// Writes a file of its own, where a link was.
+    fn replace(path: &Path, bytes: &[u8]) {
+        fs::remove_file(path).unwrap();
+        fs::write(path, bytes).unwrap();
     }
 
     fn imported(place: &Path) -> Result<ImportReport, StoreError> {
@@ -371,7 +386,7 @@ mod tests {
         fs::write(&trade, "too short").unwrap();
         fails("cannot import Trades/..0000000501eeee: an address has 16 to 120 bytes");
         let page = from.join("Data/fe/02/0200.bin");
-        File::options().write(true).open(&page).unwrap().set_len(17_407).unwrap();
+        replace(&page, &[0; 17_407]);
         fails("Data/fe/02/0200.bin: it has 17407 bytes, not 17408");
         fs::remove_file(&page).unwrap();
         fails("Data/fe/02/0200.bin: it is missing");

@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::coin::PayoutAddress;
-use crate::coin::{CoinId, CoinRecord, Months, PageNumber, Secret};
+use crate::coin::{CoinId, CoinRecord, Months, PageNumber, PayoutAddress, Secret};
 use crate::store::double_write::{self, DoubleBatch};
 use crate::store::layout::{PAGE_BYTES, PageFrame};
 use crate::store::orders::encode_image;
@@ -151,13 +150,16 @@ impl<'a> Node<'a> {
     fn checkpoint(&mut self) -> Result<(), StoreError> {
         (0..self.logs.len()).try_for_each(|shard| self.write_back(shard))?;
         let shards = self.logs.len() as u8;
-        for (control, log) in self.controls.iter_mut().zip(&mut self.logs) {
+        for control in &mut self.controls {
             control.orders = control.orders.next();
             // Each shard has its part of the orders.
             let mine = self.acknowledged.orders.values().filter(|order| order.an.bytes()[0] % shards == control.writer);
             let mine: Vec<Order> = mine.copied().collect();
             let image = encode_image(control.orders.generation, mine.iter());
             self.memory.write_durably(&files::orders(control.writer, control.orders.slot), 0, &image)?;
+        }
+        // Only when all is in place, orders too, does the first control block say so.
+        for (control, log) in self.controls.iter_mut().zip(&mut self.logs) {
             let tail = log.recyclable(self.sequence).unwrap_or(log.tail());
             (control.tail, control.sequence) = (tail, self.sequence);
             control.generation += 1;
