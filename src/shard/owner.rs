@@ -13,7 +13,7 @@ use super::free_map::{FoundWord, SearchPages, WordNumber};
 use super::interface::Now;
 use super::locks::VisitSlot;
 use super::market;
-use super::message::{Ask, Message, Progress, Visit};
+use super::message::{Ask, Message, PlaceChange, Progress, Visit};
 use super::pages::Wanted;
 use super::views::derive;
 use super::{Effects, Shard};
@@ -154,7 +154,9 @@ impl Shard {
 
     /// Changes the lists of lockers and trade lockers this shard is home of.
     fn apply_places(&mut self, visit: &Visit) {
-        for change in &visit.changes {
+        // A coin leaves one list before it enters another.
+        let (leaves, enters) = (|change: &&PlaceChange| !change.enters, |change: &&PlaceChange| change.enters);
+        for change in visit.changes.iter().filter(leaves).chain(visit.changes.iter().filter(enters)) {
             match (change.place, change.enters) {
                 (Place::Locker(key), true) => self.lockers.enter(&key, change.coin),
                 (Place::Locker(key), false) => self.lockers.leave(&key, change.coin),

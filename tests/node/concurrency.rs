@@ -1,6 +1,5 @@
 //! Eight clients want the same thing at the same moment, on real nodes of 1, 2 and 4 shards: exactly one gets it.
 
-
 use std::net::SocketAddr;
 use std::sync::Barrier;
 use std::thread;
@@ -50,7 +49,8 @@ impl Contest {
             let coins: Vec<_> = (0..600).map(|number| (coin((number % 2) as i8, number), an(number))).collect();
             World::mint(&storage, &coins, 10);
         }
-        let mut config = Config::parse("raida.toml", "[store]\ncache_pages = 8\n[market]\nmonero = \"trusted\"\n").unwrap();
+        let mut config =
+            Config::parse("raida.toml", "[store]\ncache_pages = 8\n[market]\nmonero = \"trusted\"\n").unwrap();
         config.server.threads = shards.into();
         let mut options = NodeOptions::new(data, &config);
         options.listen = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -233,11 +233,8 @@ fn one_of_many_breaks_and_one_of_many_joins_succeeds() {
             assert_eq!(all.detect(pieces), Status::AllPass);
 
             let joined = all.all_at_once(|number, client| {
-                let sns = Request::ChangeSerialNumbers {
-                    session: session(number),
-                    operation: ChangeOperation::Join,
-                    den: 0,
-                };
+                let sns =
+                    Request::ChangeSerialNumbers { session: session(number), operation: ChangeOperation::Join, den: 0 };
                 let (_, payload) = client.call(&sns).unwrap();
                 let target = RawCoin { den: 1, sn: u32::from_be_bytes(payload[1..5].try_into().unwrap()) };
                 let bytes = secrets(pieces);

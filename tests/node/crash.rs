@@ -6,7 +6,6 @@
 //!
 //! `CRASH_ROUNDS` says how many rounds (default 3), `CRASH_SEED` what they are like; `scripts/crashlab` sets them.
 
-
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -254,11 +253,11 @@ impl Holder {
     fn check(&mut self, client: &mut NetClient) -> (usize, usize) {
         let pending = std::mem::take(&mut self.pending);
         let new: Vec<_> = pending.iter().filter_map(|&(coin, an)| an.map(|an| (coin, an))).collect();
-        let old: Vec<_> =
-            pending.iter().filter_map(|&(coin, _)| self.coins.get(&coin).map(|&an| (coin, an))).collect();
+        let old: Vec<_> = pending.iter().filter_map(|&(coin, _)| self.coins.get(&coin).map(|&an| (coin, an))).collect();
         let (are_new, are_old) = (authentic(client, &new), authentic(client, &old));
         let done = are_new.iter().all(|&is| is) && are_old.iter().zip(&old).all(|(&is, row)| !is || new.contains(row));
-        let undone = are_old.iter().all(|&is| is) && are_new.iter().zip(&new).all(|(&is, row)| !is || old.contains(row));
+        let undone =
+            are_old.iter().all(|&is| is) && are_new.iter().zip(&new).all(|(&is, row)| !is || old.contains(row));
         if done && !pending.is_empty() {
             self.apply(&pending);
         }
@@ -331,6 +330,7 @@ impl Process {
     }
 
     fn kill(mut self) {
+        assert!(self.child.try_wait().unwrap().is_none(), "the node ended by itself");
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -358,10 +358,12 @@ fn no_kill_loses_what_was_answered() {
     {
         let storage = Directory::open(&data).unwrap();
         recovery::initialise(&storage, Default::default()).unwrap();
-        let coins: Vec<_> = holders.iter().flat_map(|holder| holder.coins.iter().map(|(&coin, &an)| (coin, an))).collect();
+        let coins: Vec<_> =
+            holders.iter().flat_map(|holder| holder.coins.iter().map(|(&coin, &an)| (coin, an))).collect();
         World::mint(&storage, &coins, 10);
     }
-    let worth: u64 = holders.iter().flat_map(|holder| holder.coins.keys()).map(|coin| coin.denomination().value()).sum();
+    let worth: u64 =
+        holders.iter().flat_map(|holder| holder.coins.keys()).map(|coin| coin.denomination().value()).sum();
 
     let (mut lost, mut half_done) = (0, 0);
     for round in 0..rounds {
@@ -390,7 +392,9 @@ fn no_kill_loses_what_was_answered() {
     }
     let answered: u64 = holders.iter().map(|holder| holder.answered).sum();
     let written: u64 = holders.iter().map(|holder| holder.written).sum();
-    println!("{rounds} rounds, {answered} commands answered, {written} of them written, {lost} coins lost, {half_done} commands half done");
+    println!(
+        "{rounds} rounds, {answered} commands answered, {written} of them written, {lost} coins lost, {half_done} commands half done"
+    );
     assert!(written > rounds * 10, "the clients did work");
     assert_eq!((lost, half_done), (0, 0));
 }

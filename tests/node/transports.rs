@@ -1,7 +1,6 @@
 //! One story, told to a made-up node and to real ones over TCP and UDP, with every encryption type, on 1, 2 and 4
 //! shards with a cache of 8 pages: every answer is the same to the byte.
 
-
 use std::net::SocketAddr;
 
 use crate::net::NetClient;
