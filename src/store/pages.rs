@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 
 use super::control::UsedPages;
-use super::double_write::DoubleBatch;
+use super::double_write::{self, DoubleBatch};
 use super::error::StoreError;
 use super::files;
 use super::layout::{AlignedBytes, PAGE_BYTES, PageFrame, PageState};
@@ -31,6 +31,37 @@ pub fn read_page(
 ) -> Result<PageState, StoreError> {
     storage.read_at(&files::coins(page.denomination()), files::page_offset(page), frame.bytes_mut())?;
     checked(page, frame.state(page), used)
+}
+
+/// Reads pages, in their order, changes each as `change` says and writes it back through `writer`. `change` gets the
+/// page and its sequence, 0 if it was never used, and returns the new one.
+///
+/// # Errors
+/// As [`read_page`].
+pub fn change_pages(
+    storage: &dyn Storage,
+    pages: &[PageNumber],
+    used: &UsedPages,
+    writer: &mut PageWriter<'_>,
+    change: &mut dyn FnMut(PageNumber, &mut PageFrame, u64) -> u64,
+) -> Result<(), StoreError> {
+    let mut bytes = AlignedBytes::zeroed(usize::from(PAGES_PER_READ) * PAGE_BYTES);
+    let mut frame = PageFrame::zeroed();
+    for run in runs(pages) {
+        let bytes = &mut bytes[..run.len() * PAGE_BYTES];
+        storage.read_at(&files::coins(run[0].denomination()), files::page_offset(run[0]), bytes)?;
+        for (page, bytes) in run.iter().zip(bytes.chunks_exact(PAGE_BYTES)) {
+            frame.bytes_mut().copy_from_slice(bytes);
+            let before = match checked(*page, frame.state(*page), used)? {
+                PageState::Used(sequence) => sequence,
+                _ => 0,
+            };
+            let sequence = change(*page, &mut frame, before);
+            frame.seal(*page, sequence);
+            writer.add(*page, &frame)?;
+        }
+    }
+    Ok(())
 }
 
 fn checked(page: PageNumber, state: PageState, used: &UsedPages) -> Result<PageState, StoreError> {
@@ -199,17 +230,24 @@ impl<'a> PageWriter<'a> {
     }
 }
 
-/// Writes the pages of an area to their places, durably.
+/// Writes the pages of an area to their places, durably; neighbours in one write.
 fn write_in_place(storage: &dyn Storage, area: &[u8], pages: &[PageNumber]) -> Result<(), StoreError> {
-    for (index, page) in pages.iter().enumerate() {
-        let at = super::double_write::page_at(index);
-        let path = files::coins(page.denomination());
-        storage.write_at(&path, files::page_offset(*page), &area[at..at + PAGE_BYTES])?;
+    let mut at = double_write::page_at(0);
+    for run in runs(pages) {
+        let bytes = &area[at..at + run.len() * PAGE_BYTES];
+        storage.write_at(&files::coins(run[0].denomination()), files::page_offset(run[0]), bytes)?;
+        at += bytes.len();
     }
     let mut denominations: Vec<_> = pages.iter().map(|page| page.denomination()).collect();
     denominations.sort_unstable();
     denominations.dedup();
     denominations.into_iter().try_for_each(|den| storage.sync(&files::coins(den)))
+}
+
+/// Pages that lie next to each other in one file, a megabyte at most.
+fn runs(pages: &[PageNumber]) -> impl Iterator<Item = &[PageNumber]> {
+    let neighbours = |a: &PageNumber, b: &PageNumber| a.get() + 1 == b.get() && a.denomination() == b.denomination();
+    pages.chunk_by(neighbours).flat_map(|run| run.chunks(usize::from(PAGES_PER_READ)))
 }
 
 #[cfg(test)]
