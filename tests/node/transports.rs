@@ -1,11 +1,10 @@
 //! One story, told to a made-up node and to real ones over TCP and UDP, with every encryption type, on 1, 2 and 4
 //! shards with a cache of 8 pages: every answer is the same to the byte.
 
-mod net;
 
 use std::net::SocketAddr;
 
-use net::NetClient;
+use crate::net::NetClient;
 use raida::coin::{CoinId, PayoutAddress, Secret, TradeCoin};
 use raida::config::Config;
 use raida::node::{Node, NodeOptions};
