@@ -1,13 +1,18 @@
 //! What the tests share: a made-up node with coins, and a purse that knows what must be true of them.
+#![allow(dead_code, reason = "each test binary uses its part")]
 
-use std::collections::BTreeMap;
+pub mod payload;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use raida::coin::{CoinId, Denomination, PayoutAddress, Secret, SerialNumber, TradeCoin};
 use raida::sim::{Client, Seeded, World, WorldOptions};
 use raida::store::recovery;
 use raida::store::storage::Memory;
+use raida::wire::header::KeyName;
 use raida::wire::items::{self, Bits, Coins, RawCoin, SecretCoins};
-use raida::wire::request::Request;
+use raida::wire::request::{CommandKind, Request};
+use raida::wire::seal::Key;
 use raida::wire::status::Status;
 
 /// A locker's key.
@@ -31,12 +36,78 @@ pub struct Purse {
     ans: BTreeMap<CoinId, Secret>,
     random: Seeded,
     next: usize,
+    taken: BTreeSet<CoinId>,
+}
+
+/// Runs a test on nodes of 1, 2 and 4 shards: the coins are then as the purse has them, and the node stops in order.
+pub fn on_every_node(test: impl Fn(&mut World, &mut Purse)) {
+    for shards in [1, 2, 4] {
+        let (mut world, mut purse) = world_with_coins(shards, u64::from(shards) + 70);
+        test(&mut world, &mut purse);
+        purse.check(&mut world);
+        assert!(world.shut_down(), "the node stops in order");
+    }
+}
+
+/// What a command with a payload is answered.
+pub fn ask(world: &mut World, client: &Client, kind: CommandKind, payload: &[u8]) -> (Status, Vec<u8>) {
+    let token = world.send_payload(client, kind.command(), payload);
+    world.settle();
+    world.answer(client, token).expect("an answer when nothing is left to do")
+}
+
+/// The status alone.
+pub fn status(world: &mut World, kind: CommandKind, payload: &[u8]) -> Status {
+    ask(world, &Client::default(), kind, payload).0
+}
+
+/// A client of a shard's reactor.
+pub fn at_shard(shard: u8) -> Client {
+    Client { shard, ..Client::default() }
+}
+
+/// Sends everything at once, each to another shard; what happens in which order, the seed decides.
+pub fn race(world: &mut World, requests: &[(CommandKind, Vec<u8>)]) -> Vec<(Status, Vec<u8>)> {
+    let clients = (0..).map(at_shard);
+    let sent: Vec<_> = requests
+        .iter()
+        .zip(clients)
+        .map(|((kind, payload), client)| {
+            let token = world.send_payload(&client, kind.command(), payload);
+            world.advance();
+            (client, token)
+        })
+        .collect();
+    world.settle();
+    sent.iter().map(|(client, token)| world.answer(client, *token).expect("an answer")).collect()
+}
+
+/// A client whose requests are sealed with the AN of a coin, type 1.
+pub fn sealed_1(coin: CoinId, an: Secret) -> Client {
+    Client { key_name: KeyName::Coin(coin.into()), key: Key::of_secret(an), ..Client::default() }
+}
+
+/// A client whose requests are sealed with a locker's key, type 2.
+pub fn sealed_2(key: Secret) -> Client {
+    let prefix = *key.bytes().first_chunk().expect("5 of 16 bytes");
+    Client { key_name: KeyName::LockerPrefix(prefix), key: Key::of_secret(key), ..Client::default() }
+}
+
+/// A client whose requests are sealed with the hash of a coin's AN, type 4.
+pub fn sealed_4(coin: CoinId, an: Secret) -> Client {
+    Client { key_name: KeyName::Coin256(coin.into()), key: Key::of_coin(&an), ..Client::default() }
+}
+
+/// A client whose requests are sealed with the hash of two coins' ANs, type 5.
+pub fn sealed_5((first, an1): (CoinId, Secret), (second, an2): (CoinId, Secret)) -> Client {
+    let key_name = KeyName::TwoCoins256(first.into(), second.into());
+    Client { key_name, key: Key::of_two_coins(&an1, &an2), ..Client::default() }
 }
 
 /// A node with 120 coins: 40 each of denominations -1, 0 and 1, over many pages.
 pub fn world_with_coins(shards: u8, seed: u64) -> (World, Purse) {
     let options = WorldOptions::small(shards, seed);
-    let mut purse = Purse { ans: BTreeMap::new(), random: Seeded(seed), next: 0 };
+    let mut purse = Purse { ans: BTreeMap::new(), random: Seeded(seed), next: 0, taken: BTreeSet::new() };
     for number in 0..120u32 {
         let den = Denomination::new((number % 3) as i8 - 1).unwrap();
         let sn = SerialNumber::new(number * 701 % 20_000).unwrap();
@@ -52,7 +123,6 @@ pub fn world_with_coins(shards: u8, seed: u64) -> (World, Purse) {
     (world, purse)
 }
 
-#[allow(dead_code, reason = "each test binary uses its part")]
 impl Purse {
     /// An AN nobody has.
     pub fn fresh(&mut self) -> Secret {
@@ -68,6 +138,82 @@ impl Purse {
         self.next += 1;
         coins.sort_unstable();
         coins
+    }
+
+    /// Coins in wallets that were not taken before, of one denomination.
+    pub fn take_of(&mut self, den: i8, count: usize) -> Vec<CoinId> {
+        let of = self.ans.iter().filter(|(coin, an)| coin.denomination().get() == den && an.bytes()[15] == 0x11);
+        let mut coins: Vec<CoinId> = of.map(|(&coin, _)| coin).filter(|coin| !self.taken.contains(coin)).collect();
+        assert!(coins.len() >= count, "the purse has no more coins of {den}");
+        // Far from each other, so that they are on many pages and shards.
+        let step = coins.len() / count;
+        coins = coins.into_iter().step_by(step).take(count).collect();
+        self.taken.extend(&coins);
+        coins
+    }
+
+    /// Coins of denomination 0 in wallets that were not taken before.
+    pub fn take(&mut self, count: usize) -> Vec<CoinId> {
+        self.take_of(0, count)
+    }
+
+    /// One of them.
+    pub fn take_one(&mut self) -> CoinId {
+        self.take(1)[0]
+    }
+
+    /// Coins with the ANs they have.
+    pub fn rows(&self, coins: &[CoinId]) -> Vec<(RawCoin, Secret)> {
+        coins.iter().map(|&coin| (coin.into(), self.an(coin))).collect()
+    }
+
+    /// Coins with fresh ANs.
+    pub fn fresh_rows(&mut self, coins: &[RawCoin]) -> Vec<(RawCoin, Secret)> {
+        coins.iter().map(|&coin| (coin, self.fresh())).collect()
+    }
+
+    /// Notes the ANs of rows.
+    pub fn set_rows(&mut self, rows: &[(RawCoin, Secret)]) {
+        rows.iter().for_each(|(coin, an)| self.set(coin.id().expect("a coin"), *an));
+    }
+
+    /// Every coin in circulation.
+    pub fn all(&self) -> impl Iterator<Item = (CoinId, Secret)> {
+        self.ans.iter().map(|(&coin, &an)| (coin, an))
+    }
+
+    /// The coins a session may make.
+    pub fn offered(&self, world: &mut World, session: u32, operation: u8, den: i8) -> Vec<RawCoin> {
+        let payload = payload::serial_numbers(session, operation, den);
+        let (status, answer) = ask(world, &Client::default(), CommandKind::ChangeSerialNumbers, &payload);
+        assert_eq!(status, Status::Success);
+        let sns = answer[1..].chunks_exact(4).map(|sn| u32::from_be_bytes(sn.try_into().unwrap()));
+        sns.map(|sn| RawCoin { den: answer[0] as i8, sn }).collect()
+    }
+
+    /// Breaks a coin, honestly.
+    pub fn break_coin(&mut self, world: &mut World, client: &Client, session: u32, source: CoinId) -> Vec<CoinId> {
+        let den = source.denomination().get();
+        let targets = self.offered(world, session, 1, den);
+        let rows = self.fresh_rows(&targets[..10]);
+        let payload = payload::exchange(session, (source.into(), self.an(source)), &rows);
+        assert_eq!(ask(world, client, CommandKind::Break, &payload).0, Status::Success);
+        self.lose(source);
+        self.set_rows(&rows);
+        rows.iter().map(|(coin, _)| coin.id().unwrap()).collect()
+    }
+
+    /// Joins ten coins, honestly.
+    pub fn join_coins(&mut self, world: &mut World, client: &Client, session: u32, sources: &[CoinId]) -> CoinId {
+        let den = sources[0].denomination().get();
+        let target = self.offered(world, session, 2, den)[0];
+        let proposed = self.fresh();
+        let payload = payload::exchange(session, (target, proposed), &self.rows(sources));
+        assert_eq!(ask(world, client, CommandKind::Join, &payload).0, Status::Success);
+        sources.iter().for_each(|&coin| self.lose(coin));
+        let target = target.id().unwrap();
+        self.set(target, proposed);
+        target
     }
 
     /// Coins wherever they are, no two with one AN, drawn at random.

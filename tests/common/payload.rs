@@ -1,0 +1,90 @@
+//! Payloads as bytes, right or wrong: what a hostile client sends no typed request can say.
+
+use raida::coin::{CoinId, Secret, TradeCoin};
+use raida::wire::items::{self, RawCoin};
+
+/// n·coin5.
+pub fn coins(coins: &[RawCoin]) -> Vec<u8> {
+    items::bytes_of(coins.iter().copied())
+}
+
+/// Coins as a client names them.
+pub fn raw(coins: &[CoinId]) -> Vec<RawCoin> {
+    coins.iter().map(|&coin| coin.into()).collect()
+}
+
+/// 1.11 detect sum.
+pub fn detect_sum(named: &[RawCoin], sum: Secret) -> Vec<u8> {
+    [&coins(named), &sum.bytes()[..]].concat()
+}
+
+/// 1.10 detect.
+pub fn detect(rows: &[(RawCoin, Secret)]) -> Vec<u8> {
+    items::bytes_of(rows.iter().copied())
+}
+
+/// 1.20 pown.
+pub fn pown(rows: &[(RawCoin, Secret, Secret)]) -> Vec<u8> {
+    items::bytes_of(rows.iter().copied())
+}
+
+/// 1.21 pown sum.
+pub fn pown_sum(named: &[RawCoin], sum: Secret, delta: Secret) -> Vec<u8> {
+    [&coins(named), &sum.bytes()[..], delta.bytes()].concat()
+}
+
+/// 8.82 store.
+pub fn store(named: &[RawCoin], sum: Secret, key: Secret) -> Vec<u8> {
+    [&coins(named), &sum.bytes()[..], key.bytes()].concat()
+}
+
+/// 8.84 remove.
+pub fn remove(key: Secret, rows: &[(RawCoin, Secret)]) -> Vec<u8> {
+    [&key.bytes()[..], &detect(rows)].concat()
+}
+
+/// 8.85 put for sale.
+pub fn sale(named: &[RawCoin], sum: Secret, an: Secret, address: &[u8]) -> Vec<u8> {
+    let mut field = [0; 129];
+    field[0] = address.len() as u8;
+    field[1..1 + address.len()].copy_from_slice(address);
+    [&coins(named), &sum.bytes()[..], an.bytes(), &field].concat()
+}
+
+/// 8.87 buy.
+pub fn buy(key: Secret, coin_type: u8, value: u64, price: u32, memo: &[u8]) -> Vec<u8> {
+    [&key.bytes()[..], &[coin_type], &value.to_be_bytes(), &price.to_be_bytes(), &[1; 48], memo].concat()
+}
+
+/// 8.88 store multiple.
+pub fn store_multiple(lockers: &[(&[RawCoin], Secret, Secret)]) -> Vec<u8> {
+    let mut payload = vec![lockers.len() as u8];
+    for (named, sum, key) in lockers {
+        payload.extend_from_slice(&(named.len() as u16).to_be_bytes());
+        payload.extend_from_slice(&store(named, *sum, *key));
+    }
+    payload
+}
+
+/// 8.89 remove trade locker.
+pub fn take_back(an: Secret, key: Option<Secret>) -> Vec<u8> {
+    let key = key.map_or(Vec::new(), |key| key.bytes().to_vec());
+    [&an.bytes()[..], &key].concat()
+}
+
+/// 9.91 get available change SNs.
+pub fn serial_numbers(session: u32, operation: u8, den: i8) -> Vec<u8> {
+    [&session.to_be_bytes()[..], &[operation, den as u8]].concat()
+}
+
+/// 9.92 break and 9.93 join.
+pub fn exchange(session: u32, larger: (RawCoin, Secret), smaller: &[(RawCoin, Secret)]) -> Vec<u8> {
+    [&session.to_be_bytes()[..], &detect(&[larger]), &detect(smaller)].concat()
+}
+
+/// The AN of an offer for Bitcoin, one in 2^24.
+pub fn offer_an(number: u32, price: u32) -> Secret {
+    let mut an = *super::trade_an(0x77, price, TradeCoin::Bitcoin).bytes();
+    an[..4].copy_from_slice(&number.to_be_bytes());
+    Secret::new(an)
+}
