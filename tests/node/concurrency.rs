@@ -51,7 +51,7 @@ impl Contest {
         }
         let mut config =
             Config::parse("raida.toml", "[store]\ncache_pages = 8\n[market]\nmonero = \"trusted\"\n").unwrap();
-        config.server.threads = shards.into();
+        config.server.threads = shards;
         let mut options = NodeOptions::new(data, &config);
         options.listen = SocketAddr::from(([127, 0, 0, 1], 0));
         Self { node: Node::start(options).unwrap() }

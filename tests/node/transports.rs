@@ -194,7 +194,7 @@ fn node(data: &std::path::Path, shards: u8) -> Node {
         "[store]\ncache_pages = 8\n[market]\ncloudcoin = \"trusted\"\nbitcoin = \"trusted\"\nmonero = \"trusted\"\n",
     )
     .unwrap();
-    config.server.threads = shards.into();
+    config.server.threads = shards;
     let mut options = NodeOptions::new(data, &config);
     options.listen = SocketAddr::from(([127, 0, 0, 1], 0));
     Node::start(options).unwrap()
