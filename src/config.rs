@@ -348,7 +348,7 @@ impl Limits {
         let default = Self::default();
         Ok(Self {
             connections: table.integer("connections", 1..=1_000_000, default.connections)?,
-            connection_requests: table.integer("connection_requests", 1..=1_024, default.connection_requests)?,
+            connection_requests: table.integer("connection_requests", 1..=512, default.connection_requests)?,
             requests_in_flight: table.integer("requests_in_flight", 1..=1_000_000, default.requests_in_flight)?,
             coins_in_flight: table.integer(
                 "coins_in_flight",

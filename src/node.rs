@@ -14,6 +14,7 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 
+use crate::coin::PageNumber;
 use crate::config::Config;
 use crate::entropy::SystemEntropy;
 use crate::reactor::Limits;
@@ -27,7 +28,8 @@ use crate::shard::Shard;
 use crate::shard::interface::ShardId;
 use crate::shard::start::ShardBuilder;
 use crate::store::error::StoreError;
-use crate::store::pages::read_pages;
+use crate::store::layout::PageFrame;
+use crate::store::pages::read_all_pages;
 use crate::store::recovery::{self, Opened};
 use crate::store::storage::Directory;
 use crate::store::wal::Geometry;
@@ -215,18 +217,17 @@ impl Node {
     }
 }
 
-/// Makes the shards from their pages, each in a thread of its own.
+/// Makes the shards from their pages: read once by several threads, then each shard's views by a thread of its own.
 fn load(directory: &Directory, opened: &Opened, options: &NodeOptions) -> Result<Vec<Shard>, StoreError> {
     let shards = options.settings.shards;
-    let read = |shard: u8| {
-        let mut builder = ShardBuilder::new(ShardId(shard), options.settings.clone());
-        read_pages(directory, shard, shards, &opened.used, &mut |page, frame, sequence| {
-            builder.page(page, frame, sequence);
-        })?;
-        Ok(builder)
-    };
-    let mut builders =
-        in_threads((0..shards).map(|shard| move || read(shard))).collect::<Result<Vec<_>, StoreError>>()?;
+    let mut builders: Vec<ShardBuilder> =
+        (0..shards).map(|shard| ShardBuilder::new(ShardId(shard), options.settings.clone())).collect();
+    let mut visitors: Vec<_> = builders
+        .iter_mut()
+        .map(|builder| |page: PageNumber, frame: &PageFrame, sequence| builder.page(page, frame, sequence))
+        .collect();
+    read_all_pages(directory, &opened.used, &mut visitors)?;
+    drop(visitors);
     let changes: Vec<Vec<_>> = (0..shards)
         .map(|home| builders.iter_mut().map(|builder| builder.changes_for(ShardId(home))).collect())
         .collect();

@@ -1,4 +1,6 @@
-//! What the README says is what the program is: its commands.
+//! What the README says is what the program is: its commands, its links.
+
+use std::path::Path;
 
 use raida::wire::request::COMMANDS;
 
@@ -20,4 +22,14 @@ fn the_table_of_commands_is_the_programs() {
     let served: Vec<(u8, u8, &str)> =
         COMMANDS.iter().map(|command| (command.group, command.code, command.name)).collect();
     assert_eq!(documented, served);
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let links: Vec<&str> = README.split("](").skip(1).filter_map(|rest| rest.split(')').next()).collect();
+    assert!(links.len() > 10);
+    for link in links.into_iter().filter(|link| !link.starts_with("http")) {
+        assert!(root.join(link).exists(), "{link}");
+    }
 }

@@ -3,18 +3,26 @@
 //! Each subcommand is a file with its arguments and its `run`. A `run` ends with a [`Failure`] or without; only
 //! [`main`] turns that into an exit status and a line on standard error.
 
+mod client;
+mod dev;
 mod exit;
 mod generate;
+mod import;
+mod mint;
+mod offline;
+mod serve;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use raida::client::arguments::ClientArguments;
+
 use exit::{ExitStatus, Failure};
 
 /// A RAIDA node: lockers, the market of trade lockers and change-making, durable, on io_uring.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(name = "raida", version, propagate_version = true, arg_required_else_help = true)]
 #[command(subcommand_required = true, disable_help_subcommand = true)]
 struct CommandLine {
@@ -22,9 +30,14 @@ struct CommandLine {
     subcommand: Command,
 }
 
-/// What `raida` can do.
-#[derive(Debug, Subcommand)]
+/// What `raida` can do. Not printable: a client's arguments hold locker keys.
+#[derive(Subcommand)]
 enum Command {
+    Dev(dev::Arguments),
+    Serve(serve::Arguments),
+    Import(import::Arguments),
+    Mint(mint::Arguments),
+    Client(Box<ClientArguments>),
     Completions(generate::CompletionsArguments),
     Manual(generate::ManualArguments),
 }
@@ -42,7 +55,7 @@ pub fn main() -> ExitCode {
     };
     start_log();
     match run(line.subcommand) {
-        Ok(()) => ExitStatus::Done.into(),
+        Ok(status) => status.into(),
         Err(failure) => {
             eprintln!("raida: {}", failure.line);
             failure.status.into()
@@ -50,11 +63,17 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<(), Failure> {
+fn run(command: Command) -> Result<ExitStatus, Failure> {
     match command {
+        Command::Dev(arguments) => dev::run(arguments),
+        Command::Serve(arguments) => serve::run(arguments),
+        Command::Import(arguments) => import::run(arguments),
+        Command::Mint(arguments) => mint::run(arguments),
+        Command::Client(arguments) => return client::run(&arguments),
         Command::Completions(arguments) => generate::completions(arguments, &mut table()),
         Command::Manual(arguments) => generate::manual(arguments, table()),
     }
+    .map(|()| ExitStatus::Done)
 }
 
 /// The table of subcommands.
@@ -92,8 +111,9 @@ mod tests {
         for command in table().get_subcommands() {
             let name = command.get_name();
             assert!(command.get_about().is_some(), "{name} says what it does");
-            let help = command.get_after_help().map(|help| help.to_string()).unwrap_or_default();
-            assert!(help.starts_with("Examples:\n"), "{name} shows an example");
+            let help = [command.get_after_help(), command.get_after_long_help()];
+            let help: String = help.into_iter().flatten().map(ToString::to_string).collect();
+            assert!(help.contains("Examples:\n"), "{name} shows an example");
             assert!(help.contains(&format!("  raida {name}")), "{name} shows itself");
             for argument in command.get_arguments() {
                 assert!(argument.get_help().is_some(), "{name} {} says what it is", argument.get_id());
@@ -103,7 +123,7 @@ mod tests {
 
     #[test]
     fn help_lists_every_exit_status() {
-        let help = parse(["raida", "--help"].into_iter().map(OsString::from)).unwrap_err().to_string();
+        let help = parse(["raida", "--help"].into_iter().map(OsString::from)).err().expect("help").to_string();
         for status in ExitStatus::ALL {
             assert!(help.contains(&format!("  {}  {}", status as u8, status.meaning())), "{status:?}");
         }

@@ -14,8 +14,12 @@
 pub mod arguments;
 pub mod commands;
 pub mod connection;
+#[cfg(test)]
+mod fake_node;
 pub mod secrets;
 pub mod session;
+#[cfg(test)]
+mod session_test;
 pub mod wallet;
 
 use std::fmt;

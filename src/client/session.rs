@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::coin::Secret;
 use crate::wire::header::{KeyName, NodeIdentity};
-use crate::wire::items::{RawCoin, SecretCoin};
+use crate::wire::items::SecretCoin;
 use crate::wire::reply;
 use crate::wire::request::Request;
 use crate::wire::request::answer::Answer;
@@ -46,16 +46,6 @@ impl Sealing {
                 (KeyName::TwoCoins256(*first, *second), Key::of_two_coins(first_an, second_an))
             }
         }
-    }
-
-    /// The coins whose ANs are the key.
-    pub fn coins(&self) -> impl Iterator<Item = RawCoin> {
-        let (first, second) = match self {
-            Self::None | Self::Locker(_) => (None, None),
-            Self::Coin((coin, _)) | Self::Coin256((coin, _)) => (Some(*coin), None),
-            Self::TwoCoins256((first, _), (second, _)) => (Some(*first), Some(*second)),
-        };
-        first.into_iter().chain(second)
     }
 }
 
@@ -123,7 +113,8 @@ impl Session {
         Ok(replies.pop().expect("one answer"))
     }
 
-    /// Asks several times and waits for all answers, in order. Over TCP the requests are pipelined.
+    /// Asks several times and waits for all answers, in order. Over TCP the requests are pipelined: no more of them than
+    /// the node and the system between take without an answer being read, some hundred.
     ///
     /// # Errors
     /// As [`Session::call`]; the answers that did come are lost with the error.

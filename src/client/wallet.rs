@@ -147,9 +147,7 @@ impl Wallet {
     pub fn settled(&self, coin: RawCoin) -> Result<SecretCoin, Error> {
         match self.entry(coin) {
             Some(Entry { an: Some(an), pending: None }) => Ok((coin, an)),
-            Some(_) => Err(Error::Usage(format!(
-                "coin {coin} waits for the answer to an earlier request: run `wallet reconcile` first"
-            ))),
+            Some(_) => Err(waits(coin)),
             None => Err(Error::Usage(format!("coin {coin} is not in the wallet"))),
         }
     }
@@ -171,7 +169,7 @@ impl Wallet {
         for (coin, pending) in changes {
             let entry = entries.entry(coin).or_default();
             if entry.pending.is_some() {
-                return self.settled(coin).map(drop);
+                return Err(waits(coin));
             }
             entry.pending = Some(pending);
         }
@@ -227,6 +225,10 @@ impl Wallet {
         self.entries = entries;
         Ok(())
     }
+}
+
+fn waits(coin: RawCoin) -> Error {
+    Error::Usage(format!("coin {coin} waits for the answer to an earlier request: run `wallet reconcile` first"))
 }
 
 /// `FILE.suffix`.
@@ -406,6 +408,8 @@ mod tests {
         assert!(matches!(wallet.settled(coin(9)), Err(Error::Usage(_))));
         let again = wallet.begin([(coin(2), Pending::Freed), (coin(1), Pending::Freed)]);
         assert!(matches!(again, Err(Error::Usage(_))));
+        let twice = wallet.begin([(coin(2), Pending::Freed), (coin(2), Pending::Freed)]);
+        assert!(matches!(twice, Err(Error::Usage(_))));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
         assert_eq!(wallet.spendable().map(|(coin, _)| coin).collect::<Vec<_>>(), [coin(2)]);
     }

@@ -244,3 +244,161 @@ fn push(files: &ShardFiles, name: Name, running: &mut Running, lane: usize, ring
     // SAFETY: the buffers are boxed in the operation, which stays in its slot, untouched, until all its lanes are empty.
     unsafe { ring.push(entry, Tag { kind: Kind::Disk, name: Name { slot, ..name } }) };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::layout::{AlignedBytes, PageFrame};
+    use crate::store::recovery;
+    use crate::store::storage::Directory;
+    use crate::store::wal::Geometry;
+    use std::time::Duration;
+
+    struct TestDisk {
+        directory: tempfile::TempDir,
+        // Dropped before the disk, whose buffers it may know.
+        ring: Ring,
+        disk: Disk,
+        counters: Counters,
+    }
+
+    impl TestDisk {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            recovery::initialise(&Directory::open(directory.path()).unwrap(), Geometry::default()).unwrap();
+            let files = ShardFiles::open(directory.path(), ShardId(0)).unwrap();
+            let (ring, disk) = (Ring::new().unwrap(), Disk::new(files));
+            Self { directory, ring, disk, counters: Counters::default() }
+        }
+
+        /// Does all operations at once; in the order in which they end.
+        fn run(&mut self, ops: impl IntoIterator<Item = DiskOp>) -> Vec<DiskDone> {
+            let mut ended = Vec::new();
+            ops.into_iter().for_each(|op| self.disk.start(op, &mut self.ring));
+            while !self.disk.is_idle() {
+                self.ring.submit(Some(Duration::MAX)).unwrap();
+                let mut completions = Vec::new();
+                self.ring.drain(&mut completions);
+                for completion in completions {
+                    self.disk.completed(completion, &mut self.ring, &mut self.counters);
+                }
+                ended.extend(std::iter::from_fn(|| self.disk.take_done()));
+            }
+            ended
+        }
+
+        fn read(&mut self, page: PageNumber) -> PageFrame {
+            let mut frame = PageFrame::zeroed();
+            // What is not read over would show.
+            frame.bytes_mut().fill(0xEE);
+            let mut ended = self.run([DiskOp::ReadPage { page, frame }]);
+            let Some(DiskDone { op: DiskOp::ReadPage { frame, .. }, result: Ok(()) }) = ended.pop() else {
+                panic!("{ended:?}")
+            };
+            frame
+        }
+
+        fn own_file(&self, name: &str) -> std::path::PathBuf {
+            self.directory.path().join("log/0").join(name)
+        }
+    }
+
+    fn page(number: u16) -> PageNumber {
+        PageNumber::new(number).unwrap()
+    }
+
+    /// Pages as the double-write area holds them, each filled with a byte of its own.
+    fn pages(numbers: &[u16]) -> DiskOp {
+        let mut bytes = AlignedBytes::zeroed(page_at(numbers.len()));
+        for index in 0..numbers.len() {
+            bytes[page_at(index)..page_at(index + 1)].fill(index as u8 + 1);
+        }
+        DiskOp::WritePages { pages: numbers.iter().map(|&number| page(number)).collect(), bytes }
+    }
+
+    #[test]
+    fn pages_are_written_to_their_places_and_read_back() {
+        let mut disk = TestDisk::new();
+        let numbers = [0, 1, 999, 1000, 7_500, 14_999];
+        let ended = disk.run([pages(&numbers)]);
+        assert!(ended[0].result.is_ok());
+        for (&number, byte) in numbers.iter().zip(1..) {
+            assert!(disk.read(page(number)).bytes().iter().all(|&read| read == byte));
+        }
+        assert!(disk.read(page(2)).bytes().iter().all(|&read| read == 0), "a hole is zeros");
+        assert_eq!((disk.counters.disk_operations, disk.counters.disk_failures), (numbers.len() as u64 + 2, 0));
+    }
+
+    #[test]
+    fn beyond_the_end_of_a_file_are_zeros() {
+        let mut disk = TestDisk::new();
+        disk.run([pages(&[3, 4])]);
+        let file = disk.directory.path().join(files::coins(Denomination::SMALLEST));
+        let end = 3 * PAGE_BYTES + BLOCK_BYTES;
+        OpenOptions::new().write(true).open(file).unwrap().set_len(end as u64).unwrap();
+        let frame = disk.read(page(3));
+        let (there, gone) = frame.bytes().split_at(BLOCK_BYTES);
+        assert!(there.iter().all(|&byte| byte == 1) && gone.iter().all(|&byte| byte == 0));
+        assert!(disk.read(page(4)).bytes().iter().all(|&byte| byte == 0));
+    }
+
+    #[test]
+    fn a_shard_writes_to_each_of_its_files() {
+        let mut disk = TestDisk::new();
+        let own = [
+            (ShardFile::Log(0), "segment-0"),
+            (ShardFile::Log(3), "segment-3"),
+            (ShardFile::Control, "control"),
+            (ShardFile::DoubleWrite, "double"),
+            (ShardFile::Orders(0), "orders-0"),
+            (ShardFile::Orders(1), "orders-1"),
+        ];
+        let offset = BLOCK_BYTES;
+        let writes: Vec<_> = own
+            .iter()
+            .zip(1..)
+            .map(|(&(file, _), byte)| {
+                let mut bytes = AlignedBytes::zeroed(3 * BLOCK_BYTES);
+                bytes.fill(byte);
+                // Not all of it: what follows stays as it is.
+                DiskOp::Write { file, offset: offset as u64, bytes, length: 2 * BLOCK_BYTES }
+            })
+            .collect();
+        assert!(disk.run(writes).iter().all(|done| done.result.is_ok()));
+        for ((_, name), byte) in own.iter().zip(1..) {
+            let bytes = std::fs::read(disk.own_file(name)).unwrap();
+            assert!(bytes[offset..][..2 * BLOCK_BYTES].iter().all(|&written| written == byte), "{name}");
+            assert!(bytes[offset + 2 * BLOCK_BYTES..].iter().all(|&after| after != byte), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_failure_comes_back_with_the_buffers() {
+        let mut disk = TestDisk::new();
+        disk.disk.files.control = OpenOptions::new().read(true).write(true).open("/dev/full").unwrap();
+        disk.disk.files.pages[1] = OpenOptions::new().read(true).open("/dev/null").unwrap();
+        let bytes = AlignedBytes::zeroed(BLOCK_BYTES);
+        let write = DiskOp::Write { file: ShardFile::Control, offset: 0, bytes, length: BLOCK_BYTES };
+        let ended = disk.run([write]);
+        assert!(matches!(&ended[0].op, DiskOp::Write { bytes, .. } if bytes.len() == BLOCK_BYTES));
+        assert!(ended[0].result.is_err());
+        let ended = disk.run([pages(&[0, 1000, 1001, 2])]);
+        assert!(matches!(&ended[0].op, DiskOp::WritePages { pages, .. } if pages.len() == 4));
+        assert_eq!(ended[0].result, Err(DiskError { errno: libc::EBADF }));
+        assert_eq!(disk.counters.disk_failures, 2);
+        assert!(disk.read(page(2)).bytes().iter().all(|&byte| byte == 0), "nothing is begun after a failure");
+    }
+
+    #[test]
+    fn hundreds_of_operations_run_at_once() {
+        let mut disk = TestDisk::new();
+        let numbers: Vec<u16> = (0..200).map(|index| index * 70).collect();
+        let writes = numbers.chunks(20).map(pages);
+        let reads = numbers.iter().map(|&number| DiskOp::ReadPage { page: page(number), frame: PageFrame::zeroed() });
+        let all: Vec<_> = writes.chain(reads).collect();
+        assert!(disk.run(all).iter().all(|done| done.result.is_ok()));
+        for (&number, index) in numbers.iter().zip(0..) {
+            assert!(disk.read(page(number)).bytes().iter().all(|&byte| byte == index % 20 + 1), "page {number}");
+        }
+    }
+}

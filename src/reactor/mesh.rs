@@ -257,7 +257,7 @@ mod tests {
     use super::*;
     use std::thread;
 
-    const MESSAGES: u64 = if cfg!(miri) { 200 } else { 200_000 };
+    const MESSAGES: u64 = if cfg!(miri) { 200 } else { 50_000 };
 
     #[test]
     fn a_full_ring_keeps_the_order_and_loses_nothing() {

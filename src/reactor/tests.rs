@@ -11,7 +11,8 @@ use super::sockets::bind_all;
 use super::start::{Member, Reactors};
 use super::{Core, Limits};
 use crate::entropy::Entropy;
-use crate::shard::interface::{Input, Now, Origin, Outputs, Reply};
+use crate::shard::interface::{Input, Now, Origin, Outputs, Reply, ShardId};
+use crate::shard::message::Message;
 use crate::wire::header::NodeIdentity;
 
 const NODE: NodeIdentity = NodeIdentity { raida_id: 3, coin_id: 6 };
@@ -24,6 +25,11 @@ struct Mirror {
     held: Vec<(Origin, Vec<u8>)>,
     /// What it answers at a time.
     timed: Vec<(u64, Origin, Vec<u8>)>,
+    /// What it answers when a message has been to every other shard and is back.
+    travelling: Vec<(u64, Origin, Vec<u8>)>,
+    sent: u64,
+    me: ShardId,
+    shards: u8,
     /// Requests it takes at once, or any number.
     room: Option<usize>,
     stopping: bool,
@@ -42,6 +48,8 @@ const GO: u8 = b'g';
 const LATER: u8 = b'l';
 /// Answer with as many bytes as the next four say.
 const BIG: u8 = b'b';
+/// Answer when a message has gone around all shards.
+const AROUND: u8 = b'a';
 /// Answer and close.
 const CLOSE: u8 = b'c';
 
@@ -72,8 +80,31 @@ impl Mirror {
                 let length = u32::from_be_bytes([rest[0], rest[1], rest[2], rest[3]]);
                 reply(out, origin, &vec![7; length as usize], false);
             }
+            AROUND => {
+                // A sequence is as good as any message: the sender in the high byte, a number below.
+                let sequence = u64::from(self.me.0) << 56 | self.sent;
+                self.sent += 1;
+                self.travelling.push((sequence, origin, frame.to_vec()));
+                self.pass_on(sequence, out);
+            }
             _ => reply(out, origin, frame, true),
         }
+    }
+
+    fn pass_on(&self, sequence: u64, out: &mut Outputs) {
+        out.messages.push((ShardId((self.me.0 + 1) % self.shards), Message::Flush { sequence }));
+    }
+
+    fn message(&mut self, from: ShardId, sequence: u64, out: &mut Outputs) {
+        assert_eq!((from.0 + 1) % self.shards, self.me.0);
+        if sequence >> 56 != u64::from(self.me.0) {
+            self.pass_on(sequence, out);
+            return;
+        }
+        // Messages keep their order, so it is the oldest that comes back.
+        let (sent, origin, frame) = self.travelling.remove(0);
+        assert_eq!(sent, sequence);
+        reply(out, origin, &frame, false);
     }
 }
 
@@ -85,6 +116,7 @@ impl Core for Mirror {
                 let due = self.timed.extract_if(.., |(at_us, ..)| *at_us <= now.monotonic_us);
                 due.for_each(|(_, origin, frame)| reply(out, origin, &frame, false));
             }
+            Input::Message { from, message: Message::Flush { sequence } } => self.message(from, sequence, out),
             Input::Shutdown => self.stopping = true,
             input => panic!("nobody sends a mirror {input:?}"),
         }
@@ -103,7 +135,7 @@ impl Core for Mirror {
     }
 
     fn is_idle(&self) -> bool {
-        self.held.is_empty() && self.timed.is_empty()
+        self.held.is_empty() && self.timed.is_empty() && self.travelling.is_empty()
     }
 
     fn has_failed(&self) -> bool {
@@ -121,7 +153,11 @@ impl TestNode {
         let (address, sockets) = bind_all("127.0.0.1:0".parse().unwrap(), reactors, 1 << 20).unwrap();
         let members = sockets
             .into_iter()
-            .map(|sockets| Member { core: Mirror { room, ..Mirror::default() }, sockets, files: None })
+            .zip(0..)
+            .map(|(sockets, me)| {
+                let core = Mirror { room, me: ShardId(me), shards: reactors as u8, ..Mirror::default() };
+                Member { core, sockets, files: None }
+            })
             .collect();
         Self { address, reactors: Reactors::start(members, NODE, limits, &[]).unwrap() }
     }
@@ -473,6 +509,34 @@ fn datagrams_beyond_the_limit_are_dropped_and_counted() {
     } {}
     let counters = node.stop();
     assert!(counters[0].datagrams_dropped >= 1, "{counters:?}");
+}
+
+#[test]
+fn messages_go_around_all_reactors_and_wake_them() {
+    for reactors in [2, 4] {
+        // Rings between shards that overflow.
+        let limits = Limits { messages_between_shards: 4, ..Limits::default() };
+        let node = TestNode::start(reactors, &limits, None);
+        let mut streams: Vec<_> = (0..8).map(|_| node.connect()).collect();
+        for round in 0..20u8 {
+            for (stream, number) in streams.iter_mut().zip(0..) {
+                stream.write_all(&frame(&[AROUND, round, number]).repeat(30)).unwrap();
+            }
+            for (stream, number) in streams.iter_mut().zip(0..) {
+                expect(stream, &frame(&[AROUND, round, number]).repeat(30));
+            }
+        }
+        // One at a time, with time to fall asleep in between: each hop has to wake.
+        for _ in 0..20 {
+            std::thread::sleep(Duration::from_millis(2));
+            streams[0].write_all(&frame(b"a")).unwrap();
+            expect(&mut streams[0], &frame(b"a"));
+        }
+        let counters = node.stop();
+        let sum = |count: fn(&Counters) -> u64| counters.iter().map(count).sum::<u64>();
+        assert_eq!(sum(|counters| counters.messages_received), reactors as u64 * (20 * 8 * 30 + 20));
+        assert!(sum(|counters| counters.wakeups_sent) > 0 && sum(|counters| counters.sleeps) > 0);
+    }
 }
 
 #[test]

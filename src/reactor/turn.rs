@@ -182,10 +182,11 @@ impl<C: Core> Reactor<C> {
         active |= self.take_messages();
         self.follow_stage();
         self.service.resume();
+        // Nothing starts after this, as what starts may wait for the turn's end; it would come with the next turn.
         self.service.step(Input::Turn);
-        self.service.resume();
         active |= !self.service.out.messages.is_empty() || !self.service.out.disk.is_empty();
         self.queue();
+        self.report_end_of_stage();
         active
     }
 
@@ -256,7 +257,7 @@ impl<C: Core> Reactor<C> {
         any
     }
 
-    /// Does what a new stage asks for, once, and reports when its end is reached, once.
+    /// Does what a new stage asks for, once.
     fn follow_stage(&mut self) {
         let stage = self.board.stage();
         if stage > self.stage {
@@ -270,9 +271,14 @@ impl<C: Core> Reactor<C> {
             self.stage = stage;
             self.reported = false;
         }
+    }
+
+    /// Reports the end of a stage when it is reached, once.
+    fn report_end_of_stage(&mut self) {
         if self.reported {
             return;
         }
+        let stage = self.stage;
         let service = &self.service;
         if stage == Stage::Drain && service.core.is_idle() && service.tcp.is_drained() && service.udp.is_drained() {
             self.report(Report::Drained(self.shard));

@@ -21,6 +21,8 @@ pub enum Resource {
     Coin(CoinId),
     /// How many coins of this shard are in circulation.
     Circulation,
+    /// A coin in the lists of this home. A transaction that moves it on may reach this home before the one that brought it.
+    Listed(CoinId),
     /// The list of a locker's coins.
     Locker(Secret),
     /// A trade locker, by its public identifier.

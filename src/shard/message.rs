@@ -96,6 +96,8 @@ pub struct PlaceChange {
     pub place: Place,
     /// Whether the coin enters it; else it leaves.
     pub enters: bool,
+    /// Whether this change locks the coin in its home's lists: of two at one home the first does.
+    pub locks_coin: bool,
 }
 
 /// A transaction's business on one shard.

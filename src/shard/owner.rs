@@ -168,7 +168,8 @@ impl Shard {
     /// Changes the lists of lockers and trade lockers this shard is home of.
     fn apply_places(&mut self, visit: &Visit) {
         // A coin leaves one list before it enters the next, which may be this shard's too.
-        let (leaves, enters) = (visit.changes.iter().filter(|c| !c.enters), visit.changes.iter().filter(|c| c.enters));
+        let (leaves, enters) =
+            (visit.changes.iter().filter(|change| !change.enters), visit.changes.iter().filter(|change| change.enters));
         for change in leaves.chain(enters) {
             match (change.place, change.enters) {
                 (Place::Locker(key), true) => self.lockers.enter(&key, change.coin),

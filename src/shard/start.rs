@@ -64,7 +64,7 @@ impl ShardBuilder {
             }
             if let Some(place) = change.enters {
                 let home = home(&place, self.settings.shards);
-                self.changes[home.index()].push(PlaceChange { coin, place, enters: true });
+                self.changes[home.index()].push(PlaceChange { coin, place, enters: true, locks_coin: false });
             }
         }
         self.pages.warm(page, frame, sequence);

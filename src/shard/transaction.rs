@@ -345,11 +345,12 @@ impl Shard {
     fn collect_place_changes(&self, task: &mut Task) {
         for claim in task.draft.claims.iter().filter(|claim| claim.write) {
             let change = derive(&claim.record, &claim.new);
+            let mut locked_at = None;
             for (place, enters) in [(change.leaves, false), (change.enters, true)] {
-                if let Some(place) = place {
-                    let change = PlaceChange { coin: claim.coin, place, enters };
-                    task.changes.push((home(&place, self.settings.shards), change));
-                }
+                let Some(place) = place else { continue };
+                let home = home(&place, self.settings.shards);
+                let locks_coin = locked_at.replace(home) != Some(home);
+                task.changes.push((home, PlaceChange { coin: claim.coin, place, enters, locks_coin }));
             }
         }
     }
@@ -367,6 +368,8 @@ impl Shard {
             for of_place in of_one.chunk_by(|(_, a), (_, b)| place_an(&a.place) == place_an(&b.place)) {
                 lock_place(visit, &of_place[0].1, of_place.len());
             }
+            let locking = of_one.iter().filter(|(_, change)| change.locks_coin);
+            visit.locks.extend(locking.map(|(_, change)| (Resource::Listed(change.coin), Mode::Exclusive)));
             visit.changes.extend(of_one.iter().map(|(_, change)| *change));
         }
         task.changes = changes;

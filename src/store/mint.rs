@@ -6,8 +6,8 @@
 
 use super::control::UsedPages;
 use super::error::StoreError;
-use super::layout::{PageFrame, PageState};
-use super::pages::{PageWriter, read_page};
+use super::layout::PageFrame;
+use super::pages::{PageWriter, change_pages, read_page};
 use super::recovery::{note_pages, open_as_it_is};
 use super::storage::Storage;
 use crate::coin::{CoinId, CoinRecord, Denomination, Months, Place, SERIAL_NUMBERS, Secret, SerialNumber};
@@ -64,20 +64,18 @@ pub fn mint(
     }
     let minted: Vec<Minted> = coins.iter().map(|coin| (*coin, fresh_secret(random))).collect();
     save(&minted)?;
-    let mut writer = PageWriter::new(storage, 0);
     let mut written = UsedPages::none();
+    let pages: Vec<_> = coins.chunk_by(|a, b| a.page() == b.page()).map(|coins| coins[0].page()).collect();
+    let mut of_pages = minted.chunk_by(|a, b| a.0.page() == b.0.page());
+    let mut writer = PageWriter::new(storage, 0);
     let sequence = opened.sequence + 1;
-    for coins in minted.chunk_by(|a, b| a.0.page() == b.0.page()) {
-        let page = coins[0].0.page();
-        let state = read_page(storage, page, &opened.used, &mut frame)?;
-        assert!(state != PageState::Damaged, "a damaged page is an error");
-        for (coin, an) in coins {
+    change_pages(storage, &pages, &opened.used, &mut writer, &mut |page, frame, _| {
+        for (coin, an) in of_pages.next().expect("the coins of each page") {
             frame.set_record(coin.slot(), CoinRecord { an: *an, mfs: mint.mfs });
         }
-        frame.seal(page, sequence);
-        writer.add(page, &frame)?;
         written.insert(page);
-    }
+        sequence
+    })?;
     writer.finish()?;
     note_pages(storage, &mut opened, &written, sequence)?;
     Ok(minted)

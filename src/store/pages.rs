@@ -1,15 +1,23 @@
 //! Pages in their place, outside the shards: written crash-safely, read as a whole at start.
 
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread;
+
 use super::control::UsedPages;
-use super::double_write::DoubleBatch;
+use super::double_write::{self, DoubleBatch};
 use super::error::StoreError;
 use super::files;
 use super::layout::{AlignedBytes, PAGE_BYTES, PageFrame, PageState};
 use super::storage::Storage;
-use crate::coin::{Denomination, PAGES_PER_DENOMINATION, PageNumber};
+use crate::coin::{PAGES, PAGES_PER_DENOMINATION, PageNumber};
 
 /// Pages read at once: a megabyte, near enough.
 const PAGES_PER_READ: u16 = 50;
+/// Reads that all pages take; none spans two files.
+const READS: u16 = PAGES / PAGES_PER_READ;
+
+const _: () = assert!(PAGES_PER_DENOMINATION.is_multiple_of(PAGES_PER_READ));
 
 /// Reads one page from its place.
 ///
@@ -25,6 +33,37 @@ pub fn read_page(
     checked(page, frame.state(page), used)
 }
 
+/// Reads pages, in their order, changes each as `change` says and writes it back through `writer`. `change` gets the
+/// page and its sequence, 0 if it was never used, and returns the new one.
+///
+/// # Errors
+/// As [`read_page`].
+pub fn change_pages(
+    storage: &dyn Storage,
+    pages: &[PageNumber],
+    used: &UsedPages,
+    writer: &mut PageWriter<'_>,
+    change: &mut dyn FnMut(PageNumber, &mut PageFrame, u64) -> u64,
+) -> Result<(), StoreError> {
+    let mut bytes = AlignedBytes::zeroed(usize::from(PAGES_PER_READ) * PAGE_BYTES);
+    let mut frame = PageFrame::zeroed();
+    for run in runs(pages) {
+        let bytes = &mut bytes[..run.len() * PAGE_BYTES];
+        storage.read_at(&files::coins(run[0].denomination()), files::page_offset(run[0]), bytes)?;
+        for (page, bytes) in run.iter().zip(bytes.chunks_exact(PAGE_BYTES)) {
+            frame.bytes_mut().copy_from_slice(bytes);
+            let before = match checked(*page, frame.state(*page), used)? {
+                PageState::Used(sequence) => sequence,
+                _ => 0,
+            };
+            let sequence = change(*page, &mut frame, before);
+            frame.seal(*page, sequence);
+            writer.add(*page, &frame)?;
+        }
+    }
+    Ok(())
+}
+
 fn checked(page: PageNumber, state: PageState, used: &UsedPages) -> Result<PageState, StoreError> {
     match state {
         PageState::Damaged => Err(StoreError::DamagedPage { page }),
@@ -33,8 +72,11 @@ fn checked(page: PageNumber, state: PageState, used: &UsedPages) -> Result<PageS
     }
 }
 
-/// Reads every used page of a shard, in order, and gives it with its sequence to `visit`; a page not given has never
-/// been used. For the start: after recovery, one thread a shard.
+/// Takes a used page and its sequence.
+pub trait Visit: FnMut(PageNumber, &PageFrame, u64) {}
+impl<F: FnMut(PageNumber, &PageFrame, u64)> Visit for F {}
+
+/// Reads every used page of a shard, in order, and gives it to `visit`; a page not given has never been used.
 ///
 /// # Errors
 /// As [`read_page`]; the first one ends it.
@@ -46,42 +88,104 @@ pub fn read_pages(
     shard: u8,
     shards: u8,
     used: &UsedPages,
-    visit: &mut dyn FnMut(PageNumber, &PageFrame, u64),
+    visit: &mut dyn Visit,
 ) -> Result<(), StoreError> {
     assert!(shard < shards);
-    let mut bytes = AlignedBytes::zeroed(usize::from(PAGES_PER_READ) * PAGE_BYTES);
-    let mut frame = PageFrame::zeroed();
-    for den in Denomination::all() {
-        let path = files::coins(den);
-        let mut next = 0;
-        while next < PAGES_PER_DENOMINATION {
-            // What lies in a hole was never used: that is looked at below, without reading it.
-            let data = storage.data_from(&path, u64::from(next) * PAGE_BYTES as u64)?;
-            let first = data.map_or(PAGES_PER_DENOMINATION, |at| (at / PAGE_BYTES as u64) as u16);
-            let end = PAGES_PER_DENOMINATION.min(first + PAGES_PER_READ);
-            let read = &mut bytes[..usize::from(end - first) * PAGE_BYTES];
-            if !read.is_empty() {
-                storage.read_at(&path, u64::from(first) * PAGE_BYTES as u64, read)?;
+    let mut reader = Reader::new(storage, used);
+    (0..READS).try_for_each(|read| {
+        reader.load(read)?;
+        reader.visit(shard, shards, visit)
+    })
+}
+
+/// Reads every used page once, in no order, and gives it to the visitor of its shard, one a shard: for the start of a
+/// node. Several threads read, as many as there are shards and at least two, so that the disk is never idle.
+///
+/// # Errors
+/// As [`read_page`]; the first one ends it.
+pub fn read_all_pages<V: Visit + Send>(
+    storage: &dyn Storage,
+    used: &UsedPages,
+    visitors: &mut [V],
+) -> Result<(), StoreError> {
+    let shards = u8::try_from(visitors.len()).expect("a shard has a number of one byte");
+    let visitors: Vec<Mutex<&mut V>> = visitors.iter_mut().map(Mutex::new).collect();
+    let next = AtomicU16::new(0);
+    let work = || -> Result<(), StoreError> {
+        let mut reader = Reader::new(storage, used);
+        loop {
+            let read = next.fetch_add(1, Ordering::Relaxed);
+            if read >= READS {
+                return Ok(());
             }
-            for number in next..end {
-                let page = PageNumber::of(den, number).expect("a page of the denomination");
-                if page.get() % u16::from(shards) != u16::from(shard) {
-                    continue;
-                }
-                let mut state = PageState::NeverUsed;
-                if number >= first {
-                    let at = usize::from(number - first) * PAGE_BYTES;
-                    frame.bytes_mut().copy_from_slice(&read[at..at + PAGE_BYTES]);
-                    state = frame.state(page);
-                }
-                if let PageState::Used(sequence) = checked(page, state, used)? {
-                    visit(page, &frame, sequence);
-                }
+            reader.load(read)?;
+            // Each thread begins with another shard, so that they seldom wait for each other.
+            for shard in (0..shards).map(|shard| ((u16::from(shard) + read) % u16::from(shards)) as u8) {
+                let mut visitor = visitors[usize::from(shard)].lock().expect("a visitor does not panic");
+                reader.visit(shard, shards, &mut **visitor)?;
             }
-            next = end;
         }
+    };
+    // After a failure the others stop when they are done with what they are at.
+    let work = || work().inspect_err(|_| next.store(READS, Ordering::Relaxed));
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..shards.max(2)).map(|_| scope.spawn(work)).collect();
+        let results =
+            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        results.fold(Ok(()), Result::and)
+    })
+}
+
+/// Reads pages by the megabyte.
+struct Reader<'a> {
+    storage: &'a dyn Storage,
+    used: &'a UsedPages,
+    bytes: AlignedBytes,
+    frame: PageFrame,
+    /// The first page loaded, and the first of those that is not in a hole.
+    first: u16,
+    first_data: u16,
+}
+
+impl<'a> Reader<'a> {
+    fn new(storage: &'a dyn Storage, used: &'a UsedPages) -> Self {
+        let bytes = AlignedBytes::zeroed(usize::from(PAGES_PER_READ) * PAGE_BYTES);
+        Self { storage, used, bytes, frame: PageFrame::zeroed(), first: 0, first_data: 0 }
     }
-    Ok(())
+
+    /// Loads the pages of one read, 0..[`READS`].
+    fn load(&mut self, read: u16) -> Result<(), StoreError> {
+        self.first = read * PAGES_PER_READ;
+        let page = PageNumber::new(self.first).expect("a read of pages");
+        let path = files::coins(page.denomination());
+        let data = self.storage.data_from(&path, files::page_offset(page))?;
+        let skipped = data.map_or(u64::MAX, |at| (at - files::page_offset(page)) / PAGE_BYTES as u64);
+        let skipped = skipped.min(u64::from(PAGES_PER_READ)) as u16;
+        self.first_data = self.first + skipped;
+        if let Some(page) = PageNumber::new(self.first_data).filter(|_| skipped < PAGES_PER_READ) {
+            let bytes = &mut self.bytes[usize::from(skipped) * PAGE_BYTES..];
+            self.storage.read_at(&path, files::page_offset(page), bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the loaded pages of a shard to `visit`. One in a hole was never used, or is lost.
+    fn visit<V: Visit + ?Sized>(&mut self, shard: u8, shards: u8, visit: &mut V) -> Result<(), StoreError> {
+        let numbers = self.first..self.first + PAGES_PER_READ;
+        for number in numbers.filter(|number| number % u16::from(shards) == u16::from(shard)) {
+            let page = PageNumber::new(number).expect("a loaded page");
+            let mut state = PageState::NeverUsed;
+            if number >= self.first_data {
+                let at = usize::from(number - self.first) * PAGE_BYTES;
+                self.frame.bytes_mut().copy_from_slice(&self.bytes[at..at + PAGE_BYTES]);
+                state = self.frame.state(page);
+            }
+            if let PageState::Used(sequence) = checked(page, state, self.used)? {
+                visit(page, &self.frame, sequence);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Writes pages to their places, each batch through a double-write area first: a crash leaves every page as it was or
@@ -126,15 +230,140 @@ impl<'a> PageWriter<'a> {
     }
 }
 
-/// Writes the pages of an area to their places, durably.
+/// Writes the pages of an area to their places, durably; neighbours in one write.
 fn write_in_place(storage: &dyn Storage, area: &[u8], pages: &[PageNumber]) -> Result<(), StoreError> {
-    for (index, page) in pages.iter().enumerate() {
-        let at = super::double_write::page_at(index);
-        let path = files::coins(page.denomination());
-        storage.write_at(&path, files::page_offset(*page), &area[at..at + PAGE_BYTES])?;
+    let mut at = double_write::page_at(0);
+    for run in runs(pages) {
+        let bytes = &area[at..at + run.len() * PAGE_BYTES];
+        storage.write_at(&files::coins(run[0].denomination()), files::page_offset(run[0]), bytes)?;
+        at += bytes.len();
     }
     let mut denominations: Vec<_> = pages.iter().map(|page| page.denomination()).collect();
     denominations.sort_unstable();
     denominations.dedup();
     denominations.into_iter().try_for_each(|den| storage.sync(&files::coins(den)))
+}
+
+/// Pages that lie next to each other in one file, a megabyte at most.
+fn runs(pages: &[PageNumber]) -> impl Iterator<Item = &[PageNumber]> {
+    let neighbours = |a: &PageNumber, b: &PageNumber| a.get() + 1 == b.get() && a.denomination() == b.denomination();
+    pages.chunk_by(neighbours).flat_map(|run| run.chunks(usize::from(PAGES_PER_READ)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::coin::{COINS, CoinRecord, Months, Secret};
+    use crate::store::recovery::{initialise, note_pages, open_as_it_is};
+    use crate::store::storage::{Directory, Memory};
+    use crate::store::wal::Geometry;
+
+    fn with_pages(storage: &dyn Storage, pages: impl Iterator<Item = PageNumber>) -> UsedPages {
+        initialise(storage, Geometry { segment_bytes: 1 << 20, ..Geometry::default() }).unwrap();
+        let mut opened = open_as_it_is(storage).unwrap();
+        let mut writer = PageWriter::new(storage, 0);
+        let mut used = UsedPages::none();
+        let mut frame = PageFrame::zeroed();
+        for page in pages {
+            let record =
+                |slot| CoinRecord { an: Secret::new([page.get() as u8; 16]), mfs: Months::new(slot as u8 | 1) };
+            (0..1024).for_each(|slot| frame.set_record(slot, record(slot)));
+            frame.seal(page, u64::from(page.get()));
+            writer.add(page, &frame).unwrap();
+            used.insert(page);
+        }
+        assert_eq!(writer.finish().unwrap(), used.count() as u64);
+        note_pages(storage, &mut opened, &used, 15_000).unwrap();
+        used
+    }
+
+    #[test]
+    fn each_shard_reads_its_used_pages_in_order_and_skips_holes() {
+        let memory = Memory::new();
+        let numbers = [0, 1, 2, 49, 50, 51, 999, 1000, 1500, 7003, 14_998, 14_999];
+        let pages = numbers.map(|number| PageNumber::new(number).unwrap());
+        let used = with_pages(&memory, pages.into_iter());
+        for shards in 1..=5 {
+            let mut all = Vec::new();
+            for shard in 0..shards {
+                let mut mine = Vec::new();
+                read_pages(&memory, shard, shards, &used, &mut |page, frame, sequence| {
+                    assert_eq!((page.get() % u16::from(shards)) as u8, shard);
+                    assert_eq!(frame.record(7).an, Secret::new([page.get() as u8; 16]));
+                    assert_eq!(sequence, u64::from(page.get()));
+                    mine.push(page);
+                })
+                .unwrap();
+                assert!(mine.is_sorted());
+                all.extend(mine);
+            }
+            all.sort_unstable();
+            assert_eq!(all, pages);
+            let mut read: Vec<Vec<PageNumber>> = vec![Vec::new(); usize::from(shards)];
+            let visitor = read.iter_mut().map(|pages| {
+                move |page: PageNumber, frame: &PageFrame, sequence: u64| {
+                    assert_eq!((frame.state(page), page.get()), (PageState::Used(sequence), sequence as u16));
+                    pages.push(page);
+                }
+            });
+            let mut visitors: Vec<_> = visitor.collect();
+            read_all_pages(&memory, &used, &mut visitors).unwrap();
+            drop(visitors);
+            for (shard, pages) in (0..).zip(&read) {
+                assert!(pages.iter().all(|page| page.get() % u16::from(shards) == shard));
+            }
+            let mut all = read.concat();
+            all.sort_unstable();
+            assert_eq!(all, pages);
+        }
+    }
+
+    #[test]
+    fn a_page_is_in_its_place_when_the_writer_has_finished() {
+        let memory = Memory::new();
+        let used = with_pages(&memory, PageNumber::all().step_by(100));
+        memory.crash(0);
+        let mut frame = PageFrame::zeroed();
+        for page in PageNumber::all().step_by(50) {
+            let expected = match page.get() % 100 {
+                0 => PageState::Used(u64::from(page.get())),
+                _ => PageState::NeverUsed,
+            };
+            assert_eq!(read_page(&memory, page, &used, &mut frame).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn the_first_damaged_page_ends_the_reading() {
+        let memory = Memory::new();
+        let used = with_pages(&memory, PageNumber::all().step_by(100));
+        let page = PageNumber::new(300).unwrap();
+        memory.flip(&files::coins(page.denomination()), files::page_offset(page) + 99);
+        let mut visitors = [|_: PageNumber, _: &PageFrame, _: u64| {}; 3];
+        let error = read_all_pages(&memory, &used, &mut visitors).unwrap_err();
+        assert!(matches!(error, StoreError::DamagedPage { page: damaged } if damaged == page), "{error}");
+    }
+
+    #[test]
+    #[ignore = "300 MB on the real disk, for its figures"]
+    fn how_long_reading_every_page_takes() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = Directory::open(place.path()).unwrap();
+        let start = Instant::now();
+        let used = with_pages(&directory, PageNumber::all());
+        println!("written in {:?}, O_DIRECT: {}", start.elapsed(), directory.is_direct());
+        for shards in [1, 2, 4] {
+            let start = Instant::now();
+            let mut pages = vec![0; shards];
+            let mut visitors: Vec<_> =
+                pages.iter_mut().map(|pages| move |_: PageNumber, _: &PageFrame, _: u64| *pages += 1).collect();
+            read_all_pages(&directory, &used, &mut visitors).unwrap();
+            drop(visitors);
+            let coins = pages.iter().sum::<u32>() * 1024;
+            assert_eq!(coins, COINS);
+            println!("read by {shards} shards in {:?}", start.elapsed());
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! What the command line can ask for, and what that does to the wallet.
 //!
-//! One file for each group of commands. All of them go through [`Run::ask`], or through [`Run::change`] when they
+//! One file for each group of commands. All of them go through `Run::ask`, or through `Run::change` when they
 //! change coins: then the wallet has the new secrets on disk before the request goes out, and takes them over or drops
 //! them as the answer says of each coin (see [`wallet`](super::wallet)).
 
@@ -9,6 +9,8 @@ mod coins;
 mod locker;
 mod market;
 mod status;
+#[cfg(test)]
+mod tests;
 mod wallet;
 
 use std::collections::BTreeSet;

@@ -9,7 +9,7 @@ use crate::store::error::StoreError;
 use crate::store::files;
 use crate::store::layout::{AlignedBytes, PAGE_BYTES, PageFrame, PageState, page_state};
 use crate::store::orders::{Order, decode_image};
-use crate::store::pages::{PageWriter, read_page};
+use crate::store::pages::{PageWriter, change_pages, read_page};
 use crate::store::storage::Storage;
 use crate::store::wal::{CommitRecord, Scanned, Source, scan};
 
@@ -140,25 +140,21 @@ impl Replay {
     pub fn write_pages(&self, storage: &dyn Storage, used: &mut UsedPages) -> Result<(), StoreError> {
         let mut coins: Vec<CoinId> = self.coins.keys().copied().collect();
         coins.sort_unstable();
+        let of_pages: Vec<&[CoinId]> = coins.chunk_by(|a, b| a.page() == b.page()).collect();
+        let pages: Vec<PageNumber> = of_pages.iter().map(|coins| coins[0].page()).collect();
+        let mut of_pages = of_pages.into_iter();
         let mut writer = PageWriter::new(storage, 0);
-        let mut frame = PageFrame::zeroed();
-        for coins in coins.chunk_by(|a, b| a.page() == b.page()) {
-            let page = coins[0].page();
-            let before = match read_page(storage, page, used, &mut frame)? {
-                PageState::Used(sequence) => sequence,
-                _ => 0,
-            };
+        change_pages(storage, &pages, used, &mut writer, &mut |_, frame, before| {
             let mut newest = before;
-            for coin in coins {
+            for coin in of_pages.next().expect("the coins of each page") {
                 let (sequence, record) = self.coins[coin];
                 frame.set_record(coin.slot(), record);
                 newest = newest.max(sequence);
             }
-            frame.seal(page, newest);
-            used.insert(page);
-            writer.add(page, &frame)?;
-        }
+            newest
+        })?;
         writer.finish()?;
+        pages.into_iter().for_each(|page| used.insert(page));
         Ok(())
     }
 }

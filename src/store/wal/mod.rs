@@ -4,7 +4,7 @@
 //! overwritten in place. A commit record is *the* commit of a command: when the batch that holds it is durable,
 //! and every batch before it, the command has happened.
 //!
-//! * [`format`]: batches and commit records, byte by byte
+//! * [`mod@format`]: batches and commit records, byte by byte
 //! * [`writer`]: [`Log`], the state machine that fills batches and keeps the ring
 //! * [`scanner`]: [`scan`], what recovery reads
 //!

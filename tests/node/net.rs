@@ -56,6 +56,15 @@ impl NetClient {
         self
     }
 
+    /// Waits no longer than this for an answer.
+    pub fn patience(&mut self, patience: Duration) {
+        match &self.socket {
+            Socket::Tcp(stream) => stream.set_read_timeout(Some(patience)),
+            Socket::Udp(socket) => socket.set_read_timeout(Some(patience)),
+        }
+        .expect("a time that is not zero");
+    }
+
     /// A whole request, and what its reply is known by.
     pub fn frame(&mut self, command: &'static Command, payload: &[u8]) -> (Vec<u8>, Sealed) {
         let (mut nonce, mut challenge) = ([0; 24], [0; 12]);

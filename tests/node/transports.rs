@@ -1,11 +1,9 @@
 //! One story, told to a made-up node and to real ones over TCP and UDP, with every encryption type, on 1, 2 and 4
 //! shards with a cache of 8 pages: every answer is the same to the byte.
 
-mod net;
-
 use std::net::SocketAddr;
 
-use net::NetClient;
+use crate::net::NetClient;
 use raida::coin::{CoinId, PayoutAddress, Secret, TradeCoin};
 use raida::config::Config;
 use raida::node::{Node, NodeOptions};
@@ -196,7 +194,7 @@ fn node(data: &std::path::Path, shards: u8) -> Node {
         "[store]\ncache_pages = 8\n[market]\ncloudcoin = \"trusted\"\nbitcoin = \"trusted\"\nmonero = \"trusted\"\n",
     )
     .unwrap();
-    config.server.threads = shards.into();
+    config.server.threads = shards;
     let mut options = NodeOptions::new(data, &config);
     options.listen = SocketAddr::from(([127, 0, 0, 1], 0));
     Node::start(options).unwrap()
@@ -210,7 +208,8 @@ fn every_transport_encryption_and_number_of_shards_answers_alike() {
             for tcp in [true, false] {
                 let directory = tempfile::tempdir().unwrap();
                 let data = directory.path().join("data");
-                mint(&Directory::create(&data).unwrap());
+                std::fs::create_dir(&data).unwrap();
+                mint(&Directory::open(&data).unwrap());
                 let node = node(&data, shards);
                 let to = node.address();
                 let client = if tcp { NetClient::tcp(to) } else { NetClient::udp(to) }.unwrap();

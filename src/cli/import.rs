@@ -1,0 +1,80 @@
+//! `raida import`: a data directory from that of the C server.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use raida::store::reference_data::{ImportReport, import};
+
+use super::exit::Failure;
+use super::offline::store_failure;
+use super::serve::say;
+
+/// Make a data directory from that of the C server
+///
+/// Reads the 15,000 page files in `Data` and the payout addresses in `Trades`. The C server must not run meanwhile. A
+/// file that is missing, short or damaged is named, and then nothing is left at the new place.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  raida import --from /opt/raidax --data /var/lib/raida/data")]
+pub struct Arguments {
+    /// The C server's directory, which holds `Data` and `Trades`
+    #[arg(long, value_name = "DIR")]
+    from: PathBuf,
+    /// The data directory to make; not there yet, or empty
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+}
+
+/// Imports, with a progress bar where standard error is a terminal.
+pub fn run(arguments: Arguments) -> Result<(), Failure> {
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} pages, {elapsed} of {duration}");
+    let bar = ProgressBar::new(0).with_style(style.expect("a template that is right"));
+    let report = import(&arguments.from, &arguments.data, &mut |done, all| {
+        bar.set_length(all);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    say(&summary(&report.map_err(store_failure)?))
+}
+
+/// The counts, a line each; those of things left out only where there are any.
+fn summary(report: &ImportReport) -> String {
+    const UNITS: u128 = 100_000_000;
+    let mut lines = vec![
+        format!("pages            {}", report.pages),
+        format!("coins            {}", report.coins),
+        format!("value            {}.{:08}", report.value / UNITS, report.value % UNITS),
+        format!("trade lockers    {}", report.orders),
+    ];
+    let mut left_out = |count: u64, what: &str| {
+        if count > 0 {
+            lines.push(format!("left out         {count} {what}"));
+        }
+    };
+    left_out(
+        report.trade_lockers_without_address,
+        "trade lockers without a payout address: nobody can list or buy them",
+    );
+    left_out(report.dead_orders, "payout addresses of trade lockers that are no more");
+    left_out(report.other_files, "files in Trades that name no trade locker");
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_counts_what_is_there_and_names_what_is_not() {
+        let mut report =
+            ImportReport { pages: 2, coins: 3, value: 1_050_000_000, orders: 1, ..ImportReport::default() };
+        assert_eq!(
+            summary(&report),
+            "pages            2\ncoins            3\nvalue            10.50000000\ntrade lockers    1"
+        );
+        report.dead_orders = 4;
+        assert!(summary(&report).ends_with("\nleft out         4 payout addresses of trade lockers that are no more"));
+    }
+}

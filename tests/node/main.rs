@@ -1,0 +1,6 @@
+//! Real nodes, in this process and in their own, over real sockets and a real disk.
+
+mod concurrency;
+mod crash;
+mod net;
+mod transports;
