@@ -142,11 +142,9 @@ fn targets_of_break_and_join_in_circulation_not_distinct_or_not_reserved() {
             purse.offered(world, 6, 1, 0).into_iter().filter(|coin| !mine.contains(coin)).collect();
         assert_eq!(status(world, Break, &with(9, others[0])), Status::PageNotReserved, "another session's");
         assert_eq!(status(world, Break, &payload::exchange(7, source_row, &rows)), Status::PageNotReserved);
-        let nobodys = (0..).map(|sn| RawCoin { den: -1, sn: sn * 64 + 1_000_000 % 64 });
-        let nobodys = nobodys.into_iter().find(|coin| {
-            let word = coin.sn / 64;
-            [&mine, &others].iter().all(|offered| offered.iter().all(|other| other.sn / 64 != word))
-        });
+        let is_offered =
+            |coin: &RawCoin| [&mine, &others].iter().any(|offer| offer.iter().any(|o| o.sn / 64 == coin.sn / 64));
+        let nobodys = (0..).map(|word| RawCoin { den: -1, sn: word * 64 + 63 }).find(|coin| !is_offered(coin));
         assert_eq!(status(world, Break, &with(0, nobodys.unwrap())), Status::PageNotReserved);
         // What was reserved is not after 16 s; renewed, it is.
         world.monotonic_us += 16_000_001;

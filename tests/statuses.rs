@@ -16,7 +16,6 @@ use raida::wire::request::{COMMANDS, Command};
 use raida::wire::seal::{self, Key, RequestRandom};
 use raida::wire::status::Status;
 
-const ADDRESS: &[u8] = b"an address of twenty";
 const NODE: NodeIdentity = NodeIdentity { raida_id: 0, coin_id: 6 };
 
 /// A command, its payload, and what it is answered.

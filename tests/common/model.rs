@@ -321,12 +321,12 @@ pub fn explain(models: &[Model], history: &[(Op, Option<Answer>)]) -> Vec<Model>
 
 /// Tries every next request of those in `left`.
 fn go_on(model: &Model, history: &[(Op, Option<Answer>)], left: u32, found: &mut Vec<Model>) {
-    let mut of_left = (0..history.len()).filter(|index| left >> index & 1 == 1).peekable();
+    let of_left = (0..history.len()).filter(|index| left >> index & 1 == 1);
     // What has no answer need not have happened.
     if of_left.clone().all(|index| history[index].1.is_none()) && !found.contains(model) {
         found.push(model.clone());
     }
-    while let Some(index) = of_left.next() {
+    for index in of_left {
         let (op, answer) = &history[index];
         let mut next = model.clone();
         let given = next.apply(op);
