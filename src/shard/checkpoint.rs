@@ -287,7 +287,7 @@ impl Shard {
                 let pages = std::mem::take(&mut self.checkpoint.double_pages);
                 effects.out.disk.push(DiskOp::WritePages { pages, bytes });
             }
-            DiskOp::WritePages { pages, bytes } => self.pages_written(pages, bytes, effects),
+            DiskOp::WritePages { pages, bytes } => self.pages_written(pages, bytes),
             DiskOp::Write { file: ShardFile::Orders(_), .. } => {
                 let (image, written) = self.checkpoint.orders_writing.take().expect("an image was being written");
                 self.checkpoint.control.orders = image;
@@ -300,7 +300,7 @@ impl Shard {
         self.work_on_checkpoint(effects);
     }
 
-    fn pages_written(&mut self, pages: Vec<PageNumber>, bytes: AlignedBytes, effects: &mut Effects<'_>) {
+    fn pages_written(&mut self, pages: Vec<PageNumber>, bytes: AlignedBytes) {
         let batch = std::mem::take(&mut self.checkpoint.batch);
         for &(page, changes) in &batch {
             self.pages.written(page, changes, &mut self.woken);
@@ -309,7 +309,7 @@ impl Shard {
         self.checkpoint.batch = batch;
         self.checkpoint.batch.clear();
         self.checkpoint.memory = Some(DoubleBatch::reuse(bytes, pages));
-        self.woken(true, effects);
+        self.woken(None);
     }
 
     fn control_written(&mut self, effects: &mut Effects<'_>) {

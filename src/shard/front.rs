@@ -119,8 +119,13 @@ impl Shard {
                 .filter(|record| !record.is_free())
                 .map(|record| record.an),
         };
+        let locked_out = matches!(visit.ask, Ask::LockerKey { .. }) && visit.findings.allowed;
         self.recycle(visit);
-        let Some(an) = an else { return self.refuse(task, no_key(&task.header), now, effects) };
+        let Some(an) = an else {
+            // Lockers there are, but the challenge's CRC holds under none of their keys.
+            let status = if locked_out { Status::Crc } else { no_key(&task.header) };
+            return self.refuse(task, status, now, effects);
+        };
         task.key = match task.header.key {
             KeyName::TwoCoins256(..) if known == 0 => {
                 task.first_an = an;

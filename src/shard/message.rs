@@ -4,7 +4,7 @@
 //! there and back twice: once to lock and look, once to apply. Boxes and the vectors in them are used again, so a
 //! warm transaction allocates nothing.
 
-use crate::coin::{CoinId, Place, Secret};
+use crate::coin::{CoinId, PageNumber, Place, Secret};
 use crate::command::{Claim, Findings, Question};
 use crate::store::orders::Order;
 use crate::wire::header::RequestHeader;
@@ -78,6 +78,13 @@ pub enum Ask {
     },
     /// Whether an offer may be entered: it is not there yet, and there is room.
     NewOffer(Secret),
+    /// Whether so many coins are all of an offer.
+    WholeOffer {
+        /// The trade locker's AN.
+        an: Secret,
+        /// How many.
+        coins: usize,
+    },
 }
 
 /// A change of a locker's or trade locker's list of coins.
@@ -167,6 +174,12 @@ impl Visit {
         self.order = None;
         self.failed = None;
         self.progress = Progress::default();
+    }
+
+    /// Whether it still has to look at or write a coin of a page.
+    pub(super) fn needs(&self, page: PageNumber) -> bool {
+        let left = self.claims.iter().skip(self.progress.done);
+        left.filter(|claim| claim.write || !self.progress.applies).any(|claim| claim.coin.page() == page)
     }
 
     /// Every lock it wants or holds.

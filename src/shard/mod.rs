@@ -185,7 +185,7 @@ impl Shard {
                     let (den, number) = (page.denomination(), page.in_denomination());
                     log::error!("shard {}: page {number} of denomination {den} is damaged and not served", self.id.0);
                 }
-                self.woken(whole, effects);
+                self.woken((!whole).then_some(page));
             }
             _ if result.is_err() => {
                 log::error!("shard {}: a write failed, nothing is written any more: {result:?}", self.id.0);
@@ -279,6 +279,7 @@ impl Shard {
             front::leave_unanswered(&task, effects);
         }
         self.give_up_waiting();
+        self.wake_starved();
     }
 
     /// Keeps a visit's memory for the next.

@@ -2,7 +2,7 @@
 //!
 //! A visit waits here for locks and for pages, never for anything else, and while it waits others go on.
 
-use crate::coin::Place;
+use crate::coin::{PageNumber, Place};
 use crate::command::question::ListedOffer;
 use crate::command::{Findings, Must, Question};
 use crate::wire::header::KeyName;
@@ -13,7 +13,7 @@ use super::free_map::{FoundWord, SearchPages, WordNumber};
 use super::interface::Now;
 use super::locks::VisitSlot;
 use super::market;
-use super::message::{Ask, Message, PlaceChange, Progress, Visit};
+use super::message::{Ask, Message, Progress, Visit};
 use super::pages::Wanted;
 use super::views::derive;
 use super::{Effects, Shard};
@@ -71,19 +71,32 @@ impl Shard {
             self.visits[slot as usize] = Some(visit);
             return;
         }
-        let through = if visit.progress.applies {
+        let through = if visit.failed.is_some() {
+            true
+        } else if visit.progress.applies {
             self.apply_claims(&mut visit, slot, effects)
         } else {
-            visit.failed.is_some() || self.check_claims(&mut visit, slot, now, effects)
+            self.check_claims(&mut visit, slot, now, effects)
         };
-        if !through {
+        // Once nothing is written any more, dirty pages never make room again.
+        let stuck = !through && self.failed && self.pages.is_all_dirty();
+        if stuck {
+            visit.failed = Some(Status::Filesystem);
+        }
+        if !through && visit.failed.is_none() {
             self.visits[slot as usize] = Some(visit);
             return;
         }
         self.visits.remove(slot as usize);
-        if visit.progress.applies {
+        if visit.progress.applies && visit.failed.is_some() {
+            // Committed, and yet it cannot be applied: its locks stay, so that nobody sees half of it; only a restart can.
+            self.fail(effects);
+        } else if visit.progress.applies {
             self.apply_places(&visit);
             self.unlock(&visit);
+            if self.failed {
+                self.wake_starved(); // the page just written to may have been the last clean one
+            }
         } else {
             self.answer(&mut visit, now);
         }
@@ -154,9 +167,10 @@ impl Shard {
 
     /// Changes the lists of lockers and trade lockers this shard is home of.
     fn apply_places(&mut self, visit: &Visit) {
-        // A coin leaves one list before it enters another.
-        let (leaves, enters) = (|change: &&PlaceChange| !change.enters, |change: &&PlaceChange| change.enters);
-        for change in visit.changes.iter().filter(leaves).chain(visit.changes.iter().filter(enters)) {
+        // A coin leaves one list before it enters the next, which may be this shard's too.
+        let (leaves, enters) =
+            (visit.changes.iter().filter(|change| !change.enters), visit.changes.iter().filter(|change| change.enters));
+        for change in leaves.chain(enters) {
             match (change.place, change.enters) {
                 (Place::Locker(key), true) => self.lockers.enter(&key, change.coin),
                 (Place::Locker(key), false) => self.lockers.leave(&key, change.coin),
@@ -196,6 +210,7 @@ impl Shard {
                     unreachable!("asked for encryption type 2 alone")
                 };
                 self.lockers.by_prefix(prefix, LOCKERS_TRIED, |key| {
+                    findings.allowed = true; // there is such a locker, though its key may not fit
                     if findings.an.is_none() && seal::locker_key_fits(&header, key, &challenge) {
                         findings.an = Some(*key);
                     }
@@ -205,6 +220,10 @@ impl Shard {
             Ask::NewOffer(an) => {
                 findings.an = self.market.contains(&an).then_some(an);
                 findings.allowed = !self.market.is_full();
+                return;
+            }
+            Ask::WholeOffer { an, coins } => {
+                findings.allowed = self.market.coins(&an).is_some_and(|in_it| in_it.len() == coins);
                 return;
             }
             Ask::Question(question) => question,
@@ -306,23 +325,24 @@ impl Shard {
         }
     }
 
-    /// Pages came, or room for them: the visits that waited go on, or fail with what they waited for.
-    pub(super) fn woken(&mut self, readable: bool, effects: &mut Effects<'_>) {
-        let woken = std::mem::take(&mut self.woken);
-        for &slot in &woken {
-            if let Some(Some(visit)) = self.visits.get_mut(slot as usize)
-                && !readable
+    /// Pages came, or room for them: the visits that waited go on; those that need a page which is `unreadable` fail.
+    pub(super) fn woken(&mut self, unreadable: Option<PageNumber>) {
+        for slot in self.woken.drain(..) {
+            // The slot may be another visit's by now, and some only waited for room.
+            if let (Some(page), Some(Some(visit))) = (unreadable, self.visits.get_mut(slot as usize))
+                && visit.progress.blocked == 0
+                && visit.needs(page)
             {
-                if visit.progress.applies {
-                    self.fail(effects); // committed, and yet it cannot be applied: only a restart can
-                    continue;
-                }
                 visit.failed = Some(Status::Filesystem);
             }
             self.granted.push_back(slot);
         }
-        self.woken = woken;
-        self.woken.clear();
+    }
+
+    /// The visits that wait for room in the cache look again.
+    pub(super) fn wake_starved(&mut self) {
+        self.pages.wake_starved(&mut self.woken);
+        self.woken(None);
     }
 
     /// A visit that waits for a lock waits no longer: it gives back what it holds and fails.

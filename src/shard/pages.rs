@@ -215,7 +215,7 @@ impl Pages {
     }
 
     /// Adds the visits that found no room to `woken`: there may be some now.
-    fn wake_starved(&mut self, woken: &mut Vec<VisitSlot>) {
+    pub fn wake_starved(&mut self, woken: &mut Vec<VisitSlot>) {
         woken.extend(self.starved.drain(..));
     }
 
@@ -249,6 +249,11 @@ impl Pages {
     /// How many pages are dirty.
     pub fn dirty(&self) -> usize {
         self.dirty
+    }
+
+    /// Whether every page is dirty: then there is no room before one is written back.
+    pub fn is_all_dirty(&self) -> bool {
+        self.dirty == self.frames_max
     }
 
     /// Whether dirty pages should be written back to make room: somebody waits, or three quarters of the cache are dirty.

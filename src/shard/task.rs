@@ -67,6 +67,8 @@ pub(super) struct Task {
     pub coins: usize,
     /// What is answered if all goes well.
     pub status: Status,
+    /// Whether it is committed but could not be applied everywhere.
+    pub unknown: bool,
 }
 
 impl Task {
@@ -91,6 +93,7 @@ impl Task {
             log_bytes: 0,
             coins: 0,
             status: Status::NoError,
+            unknown: false,
         }
     }
 
@@ -109,6 +112,7 @@ impl Task {
         }
         self.stage = Stage::Key(0);
         self.status = Status::NoError;
+        self.unknown = false;
         self.restart();
     }
 

@@ -20,6 +20,7 @@ use crate::wire::request::Request;
 use crate::wire::status::Status;
 
 use super::free_map::{SearchPages, WordNumber};
+use super::front;
 use super::interface::{Now, ShardId};
 use super::locks::{Mode, Resource};
 use super::market;
@@ -108,8 +109,13 @@ impl Shard {
     ) -> Flow {
         task.awaited -= 1;
         if task.stage == Stage::Applying {
+            task.unknown |= visit.failed.is_some();
             self.recycle(visit);
-            return if task.awaited > 0 { Flow::Waits } else { self.reply(task, task.status, now, effects) };
+            return match task.awaited {
+                0 if task.unknown => self.leave(task, effects),
+                0 => self.reply(task, task.status, now, effects),
+                _ => Flow::Waits,
+            };
         }
         if let Some(status) = visit.failed {
             self.recycle(visit);
@@ -324,11 +330,7 @@ impl Shard {
         match verdict {
             Err(status) => self.refuse(task, status, now, effects),
             Ok(Verdict::Refuse(status)) => self.reply(task, status, now, effects),
-            Ok(Verdict::Again) => {
-                self.give_back(task, effects);
-                task.restart();
-                self.plan(slot, task, now, effects)
-            }
+            Ok(Verdict::Again) => self.start_again(slot, task, now, effects),
             Ok(Verdict::Commit(status)) if !writes => self.reply(task, status, now, effects),
             Ok(Verdict::Commit(status)) => {
                 task.status = status;
@@ -364,7 +366,7 @@ impl Shard {
             let visit = self.stop(task, slot, of_one[0].0);
             visit.keep = true;
             for of_place in of_one.chunk_by(|(_, a), (_, b)| place_an(&a.place) == place_an(&b.place)) {
-                lock_place(visit, &of_place[0].1);
+                lock_place(visit, &of_place[0].1, of_place.len());
             }
             let locking = of_one.iter().filter(|(_, change)| change.locks_coin);
             visit.locks.extend(locking.map(|(_, change)| (Resource::Listed(change.coin), Mode::Exclusive)));
@@ -384,6 +386,11 @@ impl Shard {
                     return self.refuse(task, Status::Memory, now, effects);
                 }
             }
+        }
+        let in_part = |visit: &Visit| matches!(visit.ask, Ask::WholeOffer { .. }) && !visit.findings.allowed;
+        if task.stops.iter().filter_map(|stop| stop.visit.as_deref()).any(in_part) {
+            // Taken back and put up again meanwhile, with other coins.
+            return self.start_again(slot, task, now, effects);
         }
         self.commit(slot, task, now, effects)
     }
@@ -448,6 +455,20 @@ impl Shard {
     }
 
     // ---- giving up
+
+    /// What a question found has changed meanwhile: it is asked again.
+    fn start_again(&mut self, slot: u32, task: &mut Task, now: Now, effects: &mut Effects<'_>) -> Flow {
+        self.give_back(task, effects);
+        task.restart();
+        self.plan(slot, task, now, effects)
+    }
+
+    /// Ends a task without an answer: what became of it, only the next start can tell.
+    fn leave(&mut self, task: &mut Task, effects: &mut Effects<'_>) -> Flow {
+        front::leave_unanswered(task, effects);
+        self.give_back(task, effects);
+        Flow::Ended
+    }
 
     /// Answers with a status and no payload; nothing was written.
     pub(super) fn refuse(&mut self, task: &mut Task, status: Status, now: Now, effects: &mut Effects<'_>) -> Flow {
@@ -546,8 +567,8 @@ pub(super) fn home(place: &Place, shards: u8) -> ShardId {
     }
 }
 
-/// Adds the locks that a change of a list needs. Coins in and out of one locker commute; an offer comes and goes whole.
-fn lock_place(visit: &mut Visit, change: &PlaceChange) {
+/// Adds the locks that a change of a list by so many coins needs. Coins in and out of one locker commute; an offer comes and goes whole.
+fn lock_place(visit: &mut Visit, change: &PlaceChange, coins: usize) {
     match change.place {
         Place::TradeLocker(an) => {
             let coin_type = TradeCoin::new(an.bytes()[13]).expect("the place of a trade locker");
@@ -556,9 +577,7 @@ fn lock_place(visit: &mut Visit, change: &PlaceChange) {
             if !visit.locks.contains(&market) {
                 visit.locks.push(market);
             }
-            if change.enters {
-                visit.ask = Ask::NewOffer(an);
-            }
+            visit.ask = if change.enters { Ask::NewOffer(an) } else { Ask::WholeOffer { an, coins } };
         }
         place => visit.locks.push((Resource::Locker(*place_an(&place)), Mode::Intent)),
     }

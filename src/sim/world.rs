@@ -107,6 +107,8 @@ pub struct World {
     pub write_fails_after: Option<u64>,
     /// After so many more page reads that succeed one fails.
     pub read_fails_after: Option<u64>,
+    /// A road between two shards, from and to, on which messages are held up.
+    pub held: Option<(u8, u8)>,
     /// The entropy that shards drew for ANs, the newest last.
     pub drawn: Vec<[u8; 16]>,
     geometry: Geometry,
@@ -139,6 +141,7 @@ impl World {
             monotonic_us: 1_000_000,
             write_fails_after: None,
             read_fails_after: None,
+            held: None,
             drawn: Vec::new(),
             geometry: options.geometry,
             random: Seeded(options.seed),
@@ -289,16 +292,14 @@ impl World {
     /// Does one thing, chosen by the seed: delivers a message, ends a disk operation, or ends a shard's turn.
     /// `false`: nothing is left to do.
     pub fn advance(&mut self) -> bool {
-        let mut roads: Vec<(u8, u8)> =
-            self.messages.iter().filter(|(_, queue)| !queue.is_empty()).map(|(&road, _)| road).collect();
-        roads.sort_unstable();
+        let roads = self.roads();
         let choices = roads.len() + self.disk.len();
         if choices == 0 {
             // Turns end when there is nothing else: what they start is then left to do.
             for shard in 0..self.settings.shards {
                 self.step(shard, Input::Turn);
             }
-            return !self.disk.is_empty() || self.messages.values().any(|queue| !queue.is_empty());
+            return !self.disk.is_empty() || !self.roads().is_empty();
         }
         if self.random.one_in(4) {
             let shard = self.random.below(self.shards.len()) as u8;
@@ -315,6 +316,14 @@ impl World {
             self.step(shard, Input::Disk(done));
         }
         true
+    }
+
+    /// The roads with messages that are not held up, in order.
+    fn roads(&self) -> Vec<(u8, u8)> {
+        let moving = self.messages.iter().filter(|(road, queue)| !queue.is_empty() && self.held != Some(**road));
+        let mut roads: Vec<(u8, u8)> = moving.map(|(&road, _)| road).collect();
+        roads.sort_unstable();
+        roads
     }
 
     /// Stops the node as SIGTERM does, and says whether every shard came to an end.

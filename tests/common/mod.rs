@@ -1,6 +1,7 @@
 //! What the tests share: a made-up node with coins, and a purse that knows what must be true of them.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod model;
 pub mod payload;
 
 use std::collections::{BTreeMap, BTreeSet};
