@@ -229,10 +229,24 @@ impl Story {
         self.models = models;
     }
 
+    /// Runs until nothing is left to do. For a while one road may be slow: whatever does not need it overtakes.
+    fn settle(&mut self) {
+        if self.random.one_in(2) {
+            for _ in 0..self.random.below(60) {
+                self.world.advance();
+            }
+            let shards = self.world.settings.shards as usize;
+            self.world.held = Some((self.random.below(shards) as u8, self.random.below(shards) as u8));
+            self.world.settle();
+            self.world.held = None;
+        }
+        self.world.settle();
+    }
+
     /// Requests at once, all answered.
     fn burst(&mut self, ops: Vec<Op>) {
         let sent = self.send(&ops);
-        self.world.settle();
+        self.settle();
         let history = self.collect(ops, &sent);
         assert!(history.iter().all(|(_, answer)| answer.is_some()), "nobody waits for ever: {history:#?}");
         self.explained(&history);
@@ -310,7 +324,7 @@ impl Story {
     /// did not happen.
     fn burst_with_failure(&mut self, ops: Vec<Op>) -> Vec<(Op, Option<Answer>)> {
         let sent = self.send(&ops);
-        self.world.settle();
+        self.settle();
         let history = self.collect(ops, &sent);
         for ((op, answer), (_, token)) in history.iter().zip(&sent) {
             assert!(answer.is_some() || self.world.closed(*token), "nobody waits for ever: {op:?}");
@@ -534,17 +548,7 @@ fn coins_are_passed_on_while_they_arrive() {
             let mut ops: Vec<Op> = ops.collect();
             let turns = story.random.below(5);
             ops.rotate_left(turns);
-            let sent = story.send(&ops);
-            (0..story.random.below(60)).for_each(|_| _ = story.world.advance());
-            // One road is slow: whatever does not need it overtakes.
-            let any = |random: &mut Seeded| random.below(shards as usize) as u8;
-            story.world.held = Some((any(&mut story.random), any(&mut story.random)));
-            story.world.settle();
-            story.world.held = None;
-            story.world.settle();
-            let history = story.collect(ops, &sent);
-            assert!(history.iter().all(|(_, answer)| answer.is_some()), "nobody waits for ever: {history:#?}");
-            story.explained(&history);
+            story.burst(ops);
             if round % 30 == 29 {
                 let inside = (0..5).map(|key| story.asked(&Op::Peek(locker_key(key))).1.len()).sum::<usize>();
                 assert_eq!(inside, coins.len() * 5);
