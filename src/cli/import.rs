@@ -39,7 +39,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     say(&summary(&report.map_err(store_failure)?))
 }
 
-/// The counts, a line each; those of things left out only where there are any.
+/// The counts, a line each; those of oddities only where there are any.
 fn summary(report: &ImportReport) -> String {
     const UNITS: u128 = 100_000_000;
     let mut lines = vec![
@@ -48,17 +48,14 @@ fn summary(report: &ImportReport) -> String {
         format!("value            {}.{:08}", report.value / UNITS, report.value % UNITS),
         format!("trade lockers    {}", report.orders),
     ];
-    let mut left_out = |count: u64, what: &str| {
+    let mut also = |label: &str, count: u64, what: &str| {
         if count > 0 {
-            lines.push(format!("left out         {count} {what}"));
+            lines.push(format!("{label:16} {count} {what}"));
         }
     };
-    left_out(
-        report.trade_lockers_without_address,
-        "trade lockers without a payout address: nobody can list or buy them",
-    );
-    left_out(report.dead_orders, "payout addresses of trade lockers that are no more");
-    left_out(report.other_files, "files in Trades that name no trade locker");
+    also("not for sale", report.trade_lockers_without_address, "trade lockers, as they have no payout address");
+    also("left out", report.dead_orders, "payout addresses of trade lockers that are no more");
+    also("left out", report.other_files, "files in Trades that name no trade locker");
     lines.join("\n")
 }
 

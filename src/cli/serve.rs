@@ -12,6 +12,7 @@ use nix::sys::signal::{SigSet, Signal};
 use raida::coin::TradeCoin;
 use raida::config::{Config, Durability, SHARDS_MAX};
 use raida::node::{Node, NodeOptions, StartError, Termination, prepare_process};
+use raida::reactor::ring::RingError;
 use raida::settings::Settlement;
 
 use super::exit::{ExitStatus, Failure, OrFailure};
@@ -167,6 +168,10 @@ fn warn_of(config: &Config) {
 fn start_failure(error: StartError) -> Failure {
     match error {
         StartError::Store(error) => store_failure(error),
+        StartError::Kernel(RingError::Failed(ref cause)) if cause.raw_os_error() == Some(libc::ENOMEM) => {
+            let hint = "raise the limit of locked memory (`ulimit -l`, LimitMEMLOCK= in a unit)";
+            Failure::new(ExitStatus::Kernel, format_args!("{error}: {hint}"))
+        }
         StartError::Kernel(_) => Failure::new(ExitStatus::Kernel, error),
         StartError::Address { .. } => Failure::new(ExitStatus::Address, error),
         StartError::Machine(_) => Failure::new(ExitStatus::Machine, error),

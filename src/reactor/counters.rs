@@ -5,6 +5,8 @@
 pub struct Counters {
     /// Connections accepted and kept.
     pub connections_accepted: u64,
+    /// Connections accepted and given to another reactor, which counts them as its own.
+    pub connections_passed_on: u64,
     /// Connections open now.
     pub connections_open: u64,
     /// Connections closed at once, as there were too many.

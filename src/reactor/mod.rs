@@ -1,13 +1,14 @@
 //! The only place that knows io_uring: one reactor per core drives one shard.
 //!
 //! A reactor is a thread on its own processor with a ring, the sockets and files of one shard, and the shard. Its
-//! loop is in [`turn`]; [`service`] carries requests from [`tcp`] and [`udp`] to the shard and answers back,
+//! loop is in [`turn`]; [`accept`] takes connections in, [`service`] carries requests from [`tcp`] and [`udp`] to the shard and answers back,
 //! [`disk`] does the shard's reads and writes, [`mesh`] takes messages to the other shards. [`connection`] is a
 //! connection as a plain state, [`ring`] and [`buffers`] are what the kernel shares with us.
 //!
 //! Invariants: memory given to the kernel stays until its completion; names that outlive what they name carry a
 //! generation; nothing grows beyond [`Limits`]; what a client sends never panics.
 
+pub mod accept;
 pub mod buffers;
 pub mod connection;
 pub mod counters;

@@ -18,6 +18,9 @@ const SUBMISSIONS: u32 = 1024;
 /// Completions the kernel can hold ready; beyond it they are kept, but slowly.
 const COMPLETIONS: u32 = 8192;
 
+/// How often a full queue of submissions is offered to the kernel, which may be short of memory for a moment.
+const SUBMIT_ATTEMPTS: u32 = 1000;
+
 /// What an operation is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -214,13 +217,14 @@ impl Ring {
     /// it fails, until the submission returned (which is enough for a send that does not wait).
     pub unsafe fn push(&mut self, entry: squeue::Entry, tag: Tag) {
         let entry = entry.user_data(tag.encode());
-        loop {
+        for _ in 0..SUBMIT_ATTEMPTS {
             // SAFETY: handed on to the caller.
             if unsafe { self.uring.submission().push(&entry) }.is_ok() {
                 return;
             }
             self.submit(None).expect("a full queue of submissions is taken by the kernel");
         }
+        panic!("the kernel takes no submissions");
     }
 
     /// Queues the wake-up of another ring.

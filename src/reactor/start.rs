@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 use crate::shard::interface::ShardId;
 use crate::wire::header::NodeIdentity;
 
+use super::accept::Balance;
 use super::counters::Counters;
 use super::disk::ShardFiles;
 use super::mesh::mesh;
@@ -92,6 +93,7 @@ impl Reactors {
         let shards = u8::try_from(members.len()).expect("shards are few");
         let board = Arc::new(StageBoard::new(members.len()).map_err(ReactorError::Thread)?);
         let (sender, reports) = mpsc::channel();
+        let balance = Arc::new(Balance::new(members.len()));
         let posts = mesh(shards, limits.messages_between_shards);
         let mut reactors = Self { board, threads: Vec::new(), reports };
         for (index, (member, post)) in members.into_iter().zip(posts).enumerate() {
@@ -99,7 +101,8 @@ impl Reactors {
             let shard = ShardId(index as u8);
             let (board, reports) = (Arc::clone(&reactors.board), sender.clone());
             let limits = limits.clone();
-            let setup = Setup { shard, core, sockets, files, post, node, limits, board, reports };
+            let balance = Arc::clone(&balance);
+            let setup = Setup { shard, core, sockets, files, post, balance, node, limits, board, reports };
             let cpu = (!cpus.is_empty()).then(|| cpus[index % cpus.len()]);
             match spawn(setup, cpu) {
                 Ok(thread) => reactors.threads.push(thread),

@@ -1,4 +1,4 @@
-//! The connections of one reactor: accepting, receiving, sending, closing, and the deadlines of each.
+//! The connections of one reactor: receiving, sending, closing, and the deadlines of each.
 //!
 //! What happens to a connection only changes its state and puts it on a list; [`Tcp::settle`], at the end of the
 //! turn, compares each listed connection's state with its operations and queues what is missing. So there is one
@@ -6,23 +6,25 @@
 //!
 //! A receive is armed for one completion at a time: the kernel then holds at most one buffer of bytes for a connection
 //! that is not to be read further, and back-pressure is simply not arming the next. (A multishot receive could
-//! fill dozens of buffers before its cancellation took hold; the choice of receive call is worth little, see IO
-//! measurements in the design notes.) Buffers go back to the kernel within the turn; what is no whole frame is copied.
+//! fill dozens of buffers before its cancellation took hold, and saves a tenth of the cost at most.) Buffers go back
+//! to the kernel within the turn; what is no whole frame is copied.
 //!
 //! A slot is freed when both its operations have completed, so neither a descriptor nor a buffer is used again
 //! while the kernel may still touch it.
 
 use std::collections::VecDeque;
-use std::net::TcpListener;
-use std::net::TcpStream;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::ptr;
+use std::sync::Arc;
 
 use io_uring::types::Fd;
 use io_uring::{opcode, squeue};
 use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
 
+use crate::shard::interface::ShardId;
+
 use super::Limits;
+use super::accept::{Arrival, Balance};
 use super::buffers::SpareBuffers;
 use super::connection::{Connection, Phase, RequestNumber, Wait};
 use super::counters::Counters;
@@ -33,14 +35,12 @@ use super::table::{Name, Table};
 const SEND_BYTES_MAX: usize = 256 * 1024;
 /// Deadlines are looked at no more often than this, and so may be late by as much.
 const SWEEP_EVERY_US: u64 = 20_000;
-/// After accepting failed it rests for so long, as the cause is mostly a want of descriptors.
-const ACCEPT_REST_US: u64 = 100_000;
 
 /// The connections of a reactor.
 pub struct Tcp {
-    listener: Option<TcpListener>,
-    accepting: bool,
-    accept_at_us: u64,
+    me: ShardId,
+    balance: Arc<Balance>,
+    stopped: bool,
     connections: Table<Connection>,
     /// Connections whose state changed since they were settled.
     unsettled: Vec<Name>,
@@ -56,13 +56,13 @@ pub struct Tcp {
 
 impl Tcp {
     /// No connections yet; receives take buffers from `buffer_group`.
-    pub fn new(listener: TcpListener, buffer_group: u16, limits: &Limits) -> Self {
+    pub fn new(me: ShardId, balance: Arc<Balance>, buffer_group: u16, limits: &Limits) -> Self {
         assert!(limits.requests_per_connection_max <= RequestNumber::COUNT / 2);
         assert!(limits.connections_max < 1 << super::token::SLOT_BITS);
         Self {
-            listener: Some(listener),
-            accepting: false,
-            accept_at_us: 0,
+            me,
+            balance,
+            stopped: false,
             connections: Table::new(limits.connections_max),
             unsettled: Vec::new(),
             waiting_for_room: VecDeque::new(),
@@ -75,52 +75,28 @@ impl Tcp {
         }
     }
 
-    /// Arms accepting, if it is not armed and should be.
-    pub fn accept(&mut self, ring: &mut Ring, now_us: u64) {
-        if let Some(listener) = &self.listener
-            && !self.accepting
-            && self.accept_at_us <= now_us
-        {
-            let entry = opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).flags(libc::SOCK_CLOEXEC).build();
-            // SAFETY: the entry points to nothing.
-            unsafe { ring.push(entry, Tag::only(Kind::Accept)) };
-            self.accepting = true;
-        }
-    }
-
-    /// A connection arrived, or accepting ended.
-    pub fn accepted(&mut self, completion: Completion, now_us: u64, counters: &mut Counters) {
-        self.accepting = completion.more();
-        if completion.result < 0 {
-            if self.listener.is_some() {
-                counters.accepts_failed += 1;
-                self.accept_at_us = now_us + ACCEPT_REST_US;
-            }
+    /// Takes a connection that was accepted; closes it where there are too many.
+    pub fn adopt(&mut self, arrival: Arrival, counters: &mut Counters) {
+        if self.stopped {
+            self.balance.left(self.me);
             return;
         }
-        // SAFETY: the kernel just made this descriptor for us, and nobody else has it.
-        let socket = unsafe { OwnedFd::from_raw_fd(completion.result as RawFd) };
-        let stream = TcpStream::from(socket);
-        // A client that is gone again has no address.
-        let Ok(peer) = stream.peer_addr() else { return };
-        if self.listener.is_none() {
-            return;
-        }
-        match self.connections.insert(Connection::new(stream.into(), peer.ip().to_canonical())) {
+        match self.connections.insert(Connection::new(arrival.socket, arrival.peer)) {
             Ok(name) => {
                 counters.connections_accepted += 1;
                 counters.connections_open += 1;
                 self.touch(name);
             }
-            Err(_closed) => counters.connections_refused += 1,
+            Err(_closed) => {
+                counters.connections_refused += 1;
+                self.balance.left(self.me);
+            }
         }
     }
 
-    /// Ends accepting and reading: what is in flight is still answered, then each connection is closed.
-    pub fn stop(&mut self, ring: &mut Ring) {
-        if self.listener.take().is_some() && self.accepting {
-            ring.cancel(Tag::only(Kind::Accept));
-        }
+    /// Ends reading: what is in flight is still answered, then each connection is closed.
+    pub fn stop(&mut self) {
+        self.stopped = true;
         let names: Vec<Name> = self.connections.iter().map(|(name, _)| name).collect();
         for name in names {
             self.end_reading(name);
@@ -379,6 +355,7 @@ impl Tcp {
         self.unsent_bytes -= connection.unsent();
         connection.recycle(&mut self.spare);
         counters.connections_open -= 1;
+        self.balance.left(self.me);
     }
 
     fn set_deadline(&mut self, name: Name, now_us: u64) {
@@ -413,8 +390,7 @@ impl Tcp {
 
     /// Until when nothing has to be done for a connection.
     pub fn wake_at_us(&self) -> u64 {
-        let accept_at_us = if self.listener.is_some() && !self.accepting { self.accept_at_us } else { u64::MAX };
-        self.sweep_at_us.min(accept_at_us)
+        self.sweep_at_us
     }
 
     /// Closes the connections that have waited too long, when it is time to look.

@@ -540,6 +540,21 @@ fn messages_go_around_all_reactors_and_wake_them() {
 }
 
 #[test]
+fn connections_are_spread_over_the_reactors() {
+    let node = TestNode::start(4, &Limits::default(), None);
+    let mut streams = Vec::new();
+    for _ in 0..40 {
+        let mut stream = node.connect();
+        stream.write_all(&frame(b"e")).unwrap();
+        expect(&mut stream, &frame(b"e"));
+        streams.push(stream);
+    }
+    let accepted: Vec<u64> = node.stop().iter().map(|counters| counters.connections_accepted).collect();
+    assert_eq!(accepted.iter().sum::<u64>(), 40);
+    assert!(accepted.iter().max().unwrap() - accepted.iter().min().unwrap() <= 4, "{accepted:?}");
+}
+
+#[test]
 fn a_node_stops_with_everything_answered() {
     let node = TestNode::start(2, &Limits::default(), None);
     let mut streams: Vec<_> = (0..8).map(|_| node.connect()).collect();

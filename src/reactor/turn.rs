@@ -26,6 +26,7 @@ use crate::shard::interface::{DiskOp, Input, Now, Outputs, ShardId};
 use crate::shard::message::Message;
 use crate::wire::header::NodeIdentity;
 
+use super::accept::{Acceptor, Arrival, Balance};
 use super::buffers::ReceiveBuffers;
 use super::counters::Counters;
 use super::disk::{Disk, ShardFiles};
@@ -41,8 +42,8 @@ use super::{Core, Limits};
 const STREAM_BUFFER_BYTES: usize = 16 * 1024;
 const STREAM_GROUP: u16 = 1;
 const DATAGRAM_GROUP: u16 = 2;
-/// How long leaving waits for the kernel to return the last operations.
-const LEAVE_TURNS_MAX: u32 = 1000;
+/// How long leaving waits for the kernel to return the last operations, in turns of a millisecond.
+const LEAVE_TURNS_MAX: u32 = 3000;
 
 /// What a reactor starts with.
 pub struct Setup<C> {
@@ -55,7 +56,9 @@ pub struct Setup<C> {
     /// Its files; without them it has no disk, and no disk operation may come.
     pub files: Option<ShardFiles>,
     /// Its end of the mesh.
-    pub post: Post<Message>,
+    pub post: Post<Parcel>,
+    /// How many connections each reactor has.
+    pub balance: Arc<Balance>,
     /// Whom requests are for.
     pub node: NodeIdentity,
     /// Its bounds.
@@ -64,6 +67,14 @@ pub struct Setup<C> {
     pub board: Arc<StageBoard>,
     /// Where it reports to.
     pub reports: Sender<Report>,
+}
+
+/// What reactors send each other.
+pub enum Parcel {
+    /// From shard to shard.
+    Message(Message),
+    /// A connection that the receiver shall have.
+    Connection(Arrival),
 }
 
 /// What a reactor says to whoever started it.
@@ -95,7 +106,8 @@ pub struct Reactor<C> {
     shard: ShardId,
     service: Service<C>,
     disk: Option<Disk>,
-    post: Post<Message>,
+    post: Post<Parcel>,
+    acceptor: Acceptor,
     stream_buffers: ReceiveBuffers,
     datagram_buffers: ReceiveBuffers,
     completions: Vec<Completion>,
@@ -115,14 +127,20 @@ impl<C: Core> Reactor<C> {
     pub fn run(setup: Setup<C>) {
         let (shard, reports) = (setup.shard, setup.reports.clone());
         match Self::new(setup) {
-            Ok(mut reactor) => reactor.serve(),
+            Ok(mut reactor) => {
+                if !reactor.serve() {
+                    // The kernel may still write to what it was given: better lost than used again.
+                    log::error!("shard {}: the kernel did not return all operations", shard.0);
+                    std::mem::forget(reactor);
+                }
+            }
             // Nobody listens only when the start was given up, and then it does not matter.
             Err(error) => reports.send(Report::NoRing(shard, error)).unwrap_or_default(),
         }
     }
 
     fn new(setup: Setup<C>) -> Result<Self, RingError> {
-        let Setup { shard, core, sockets, files, post, node, limits, board, reports } = setup;
+        let Setup { shard, core, sockets, files, post, balance, node, limits, board, reports } = setup;
         let ring = Ring::new()?;
         post.bell().set_ring(ring.descriptor());
         let service = Service {
@@ -131,7 +149,7 @@ impl<C: Core> Reactor<C> {
             now: now(),
             out: Outputs::default(),
             node,
-            tcp: Tcp::new(sockets.listener, STREAM_GROUP, &limits),
+            tcp: Tcp::new(shard, Arc::clone(&balance), STREAM_GROUP, &limits),
             udp: Udp::new(sockets.datagrams, &limits),
             counters: Counters::default(),
         };
@@ -140,6 +158,7 @@ impl<C: Core> Reactor<C> {
             service,
             disk: files.map(Disk::new),
             post,
+            acceptor: Acceptor::new(shard, sockets.listener, balance),
             stream_buffers: ReceiveBuffers::new(&ring, STREAM_GROUP, limits.stream_buffers, STREAM_BUFFER_BYTES)?,
             datagram_buffers: ReceiveBuffers::new(&ring, DATAGRAM_GROUP, limits.datagram_buffers, udp::BUFFER_BYTES)?,
             completions: Vec::new(),
@@ -154,7 +173,8 @@ impl<C: Core> Reactor<C> {
         })
     }
 
-    fn serve(&mut self) {
+    /// Runs until the node is over. Returns whether the kernel has returned all operations.
+    fn serve(&mut self) -> bool {
         self.report(Report::Serves(self.shard));
         let mut active_us = self.service.now.monotonic_us;
         while self.board.stage() < Stage::Leave {
@@ -163,10 +183,11 @@ impl<C: Core> Reactor<C> {
             }
             self.rest(active_us);
         }
-        self.leave();
+        let left = self.leave();
         while self.board.stage() < Stage::Over {
             thread::park();
         }
+        left
     }
 
     fn report(&self, report: Report) {
@@ -231,7 +252,15 @@ impl<C: Core> Reactor<C> {
             }
             Kind::SendDatagram => service.udp.send_failed(completion, &mut service.counters),
             Kind::Accept => {
-                service.tcp.accepted(completion, service.now.monotonic_us, &mut service.counters);
+                let now_us = service.now.monotonic_us;
+                match self.acceptor.arrived(completion, now_us, &mut service.counters) {
+                    Some((to, arrival)) if to == self.shard => service.tcp.adopt(arrival, &mut service.counters),
+                    Some((to, arrival)) => {
+                        service.counters.connections_passed_on += 1;
+                        self.post.send(to, Parcel::Connection(arrival));
+                    }
+                    None => {}
+                }
             }
             Kind::Disk => {
                 let disk = self.disk.as_mut().expect("only a disk has disk operations");
@@ -249,10 +278,15 @@ impl<C: Core> Reactor<C> {
     fn take_messages(&mut self) -> bool {
         let mut inbox = 0;
         let mut any = false;
-        while let Some((from, message)) = self.post.take(&mut inbox) {
+        while let Some((from, parcel)) = self.post.take(&mut inbox) {
             any = true;
-            self.service.counters.messages_received += 1;
-            self.service.step(Input::Message { from, message });
+            match parcel {
+                Parcel::Message(message) => {
+                    self.service.counters.messages_received += 1;
+                    self.service.step(Input::Message { from, message });
+                }
+                Parcel::Connection(arrival) => self.service.tcp.adopt(arrival, &mut self.service.counters),
+            }
         }
         any
     }
@@ -262,7 +296,8 @@ impl<C: Core> Reactor<C> {
         let stage = self.board.stage();
         if stage > self.stage {
             if self.stage == Stage::Serve {
-                self.service.tcp.stop(&mut self.ring);
+                self.acceptor.stop(&mut self.ring);
+                self.service.tcp.stop();
                 self.service.udp.stop(&mut self.ring);
             }
             if stage == Stage::Finish {
@@ -299,13 +334,13 @@ impl<C: Core> Reactor<C> {
         }
         service.out.disk = ops;
         for (to, message) in service.out.messages.drain(..) {
-            self.post.send(to, message);
+            self.post.send(to, Parcel::Message(message));
         }
         self.post.flush(|sleeper| {
             service.counters.wakeups_sent += 1;
             ring.wake(sleeper);
         });
-        service.tcp.accept(ring, now_us);
+        self.acceptor.arm(ring, now_us);
         service.tcp.settle(ring, now_us, &mut service.counters);
         // Only now, as what came in this turn has moved deadlines.
         service.tcp.sweep(now_us, &mut service.counters);
@@ -326,7 +361,8 @@ impl<C: Core> Reactor<C> {
         if !self.ring.is_submitted() {
             self.submit(None);
         }
-        let wake_at_us = self.service.core.wake_at_us().unwrap_or(u64::MAX).min(self.service.tcp.wake_at_us());
+        let wake_at_us = self.service.core.wake_at_us().unwrap_or(u64::MAX);
+        let wake_at_us = wake_at_us.min(self.service.tcp.wake_at_us()).min(self.acceptor.wake_at_us());
         while !self.has_work() {
             let now_us = now().monotonic_us;
             if now_us >= wake_at_us {
@@ -364,18 +400,21 @@ impl<C: Core> Reactor<C> {
         }
     }
 
-    /// Closes everything and waits until the kernel has returned all operations.
-    fn leave(&mut self) {
+    /// Closes everything and waits until the kernel has returned all operations; not for ever, as a disk may hang.
+    fn leave(&mut self) -> bool {
         self.stage = Stage::Leave;
-        self.service.tcp.stop(&mut self.ring);
+        self.acceptor.stop(&mut self.ring);
+        self.service.tcp.stop();
         self.service.udp.stop(&mut self.ring);
         self.service.tcp.abandon();
         self.ring.cancel(Tag::only(Kind::Stage));
+        let mut left = false;
         for _ in 0..LEAVE_TURNS_MAX {
             self.turn();
             self.submit(Some(Duration::from_millis(1)));
             let disk_idle = self.disk.as_ref().is_none_or(Disk::is_idle);
-            if self.service.tcp.is_empty() && !self.service.udp.is_receiving() && disk_idle {
+            left = self.service.tcp.is_empty() && !self.service.udp.is_receiving() && disk_idle;
+            if left {
                 break;
             }
         }
@@ -384,6 +423,7 @@ impl<C: Core> Reactor<C> {
             counters: Box::new(self.service.counters),
             disk_failed: self.service.core.has_failed(),
         });
+        left
     }
 }
 

@@ -1,7 +1,7 @@
 //! The one function from which every view follows.
 //!
 //! The free map, the locker index and the market are pure functions of the coin records. A transaction applies what
-//! [`derive`] says of (old, new); the start applies what it says of (free, record) for every coin. Nothing else touches a view.
+//! [`derive()`] says of (old, new); the start applies what it says of (free, record) for every coin. Nothing else touches a view.
 
 use crate::coin::{CoinRecord, Place};
 

@@ -1,6 +1,6 @@
 //! The other driver of shards: a made-up disk, network and clock, all from one seed.
 //!
-//! [`World`] runs the shards that the reactor runs, the same code to the byte, over [`Memory`]. Nothing in it waits for
+//! [`World`] runs the shards that the reactor runs, the same code to the byte, over [`Memory`](crate::store::storage::Memory). Nothing in it waits for
 //! real time, so a test lives through many crashes a second.
 
 mod world;
