@@ -107,6 +107,8 @@ pub struct World {
     pub write_fails_after: Option<u64>,
     /// After so many more page reads that succeed one fails.
     pub read_fails_after: Option<u64>,
+    /// The pages whose read failed.
+    pub unreadable: Vec<PageNumber>,
     /// A road between two shards, from and to, on which messages are held up.
     pub held: Option<(u8, u8)>,
     /// The entropy that shards drew for ANs, the newest last.
@@ -141,6 +143,7 @@ impl World {
             monotonic_us: 1_000_000,
             write_fails_after: None,
             read_fails_after: None,
+            unreadable: Vec::new(),
             held: None,
             drawn: Vec::new(),
             geometry: options.geometry,
@@ -361,6 +364,9 @@ impl World {
             _ => is_over(&mut self.write_fails_after),
         };
         let result = if fails {
+            if let DiskOp::ReadPage { page, .. } = &op {
+                self.unreadable.push(*page);
+            }
             self.write_in_part(shard, &op);
             Err(DiskError { errno: 5 })
         } else if let DiskOp::ReadPage { page, frame } = &mut op {

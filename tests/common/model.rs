@@ -81,6 +81,22 @@ impl Op {
         }
     }
 
+    /// The coins it names; those of an offer are not among them.
+    pub fn coins(&self) -> Vec<CoinId> {
+        let of_rows = |rows: &[Row]| rows.iter().map(|row| row.0).collect::<Vec<_>>();
+        match self {
+            Self::Detect(rows) | Self::Remove(_, rows) => of_rows(rows),
+            Self::Pown(rows) => rows.iter().map(|row| row.0).collect(),
+            Self::DetectSum((coins, _)) | Self::PownSum((coins, _), _) => coins.clone(),
+            Self::Store((coins, _), _) | Self::PutForSale((coins, _), ..) => coins.clone(),
+            Self::StoreMultiple(lockers) => lockers.iter().flat_map(|((coins, _), _)| coins.clone()).collect(),
+            Self::Break { source: one, targets: ten, .. } | Self::Join { target: one, sources: ten, .. } => {
+                [&of_rows(ten)[..], &[one.0]].concat()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// The answer with its list in the order of its bytes: the order of coins in a locker is nobody's business.
     pub fn sorted(&self, (status, mut answer): Answer) -> Answer {
         let item = match self {
