@@ -151,7 +151,11 @@ struct TestNode {
 
 impl TestNode {
     fn start(reactors: usize, limits: &Limits, room: Option<usize>) -> Self {
-        let (address, sockets) = bind_all("127.0.0.1:0".parse().unwrap(), reactors, 1 << 20).unwrap();
+        Self::start_at("127.0.0.1:0", reactors, limits, room)
+    }
+
+    fn start_at(address: &str, reactors: usize, limits: &Limits, room: Option<usize>) -> Self {
+        let (address, sockets) = bind_all(address.parse().unwrap(), reactors, 1 << 20).unwrap();
         let members = sockets
             .into_iter()
             .zip(0..)
@@ -189,7 +193,7 @@ fn connect(to: SocketAddr) -> TcpStream {
 }
 
 fn datagrams(to: SocketAddr) -> UdpSocket {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let socket = UdpSocket::bind(SocketAddr::new(to.ip(), 0)).unwrap();
     socket.connect(to).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
@@ -473,6 +477,25 @@ fn datagrams_of_every_size_are_answered() {
     socket.send(b"garbage").unwrap();
     let received = socket.recv(&mut answer).unwrap();
     assert_eq!(&answer[..received], b"garbage");
+    node.stop();
+}
+
+#[test]
+fn ipv6_and_ipv4_are_served_on_one_address() {
+    let node = TestNode::start_at("[::]:0", 2, &Limits::default(), None);
+    for ip in ["127.0.0.1", "::1"] {
+        let to = SocketAddr::new(ip.parse().unwrap(), node.address.port());
+        let (mut stream, socket) = (connect(to), datagrams(to));
+        for number in 0..20 {
+            let request = frame(&[ECHO, number]);
+            stream.write_all(&request).unwrap();
+            expect(&mut stream, &request);
+            socket.send(&request).unwrap();
+            let mut answer = [0; 200];
+            let received = socket.recv(&mut answer).unwrap();
+            assert_eq!(answer[..received], request);
+        }
+    }
     node.stop();
 }
 
