@@ -5,13 +5,13 @@ mod common;
 
 use common::model::{Answer, Batch, Model, Op, Row, explain};
 use common::payload::{self, offer_an};
-use common::{Purse, ask, at_shard, locker_key, world_with_coins};
+use common::{Purse, ask, at_shard, locker_key, status, world_with_coins};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use raida::coin::{CoinId, Secret};
 use raida::sim::{Client, Seeded, World, WorldOptions};
 use raida::store::recovery;
-use raida::store::storage::Memory;
+use raida::store::storage::{Memory, Storage};
 use raida::wire::items::RawCoin;
 use raida::wire::request::CommandKind::*;
 use raida::wire::status::Status;
@@ -332,9 +332,13 @@ fn told(model: &Model, op: &Op, answer: &Option<Answer>) -> String {
     format!("{kind:?} {} of {coins:?}\n  answered {answer:?}\n  alone    {:?}", hex(&payload), show(&expected))
 }
 
+/// So many cases, always the same; with PROPTEST_CASES set, as many as it says and others each time.
 fn cases(cases: u32) -> ProptestConfig {
-    let rng_seed = RngSeed::Fixed(2);
-    ProptestConfig { cases, rng_seed, failure_persistence: None, max_shrink_iters: 60, ..ProptestConfig::default() }
+    let config = ProptestConfig { failure_persistence: None, max_shrink_iters: 60, ..ProptestConfig::default() };
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => config,
+        None => ProptestConfig { cases, rng_seed: RngSeed::Fixed(2), ..config },
+    }
 }
 
 proptest! {
@@ -356,7 +360,15 @@ proptest! {
             }
         }
         story.check();
+        let ops = story.ops(4);
+        let sent = story.send(&ops);
         assert!(story.world.shut_down(), "the node stops in order");
+        let history = story.collect(ops, &sent);
+        assert!(history.iter().all(|(_, answer)| answer.is_some()), "and answers what was in flight: {history:#?}");
+        story.explained(&history);
+        let storage = story.world.storage.clone();
+        let opened = recovery::open(&storage, 3, WorldOptions::small(1, 0).geometry).expect("a data directory");
+        assert_eq!(opened.recovered, 0, "all is in its place");
         story.world.crash(1);
         story.check();
     }
@@ -575,6 +587,32 @@ fn an_offer_is_sold_whole_or_not_at_all() {
         }
     }
     assert!((1..12).contains(&bought_whole), "both stories were told");
+}
+
+#[test]
+fn a_page_that_rots_is_not_served_and_all_others_are() {
+    let (mut world, mut purse) = world_with_coins(2, 4);
+    let coins = purse.take(20);
+    let rotten = coins[0];
+    let others: Vec<CoinId> = coins.iter().copied().filter(|coin| coin.page() != rotten.page()).collect();
+    let detect = |purse: &Purse, coins: &[CoinId]| payload::detect(&purse.rows(coins));
+    // The cache has other pages by then.
+    assert_eq!(status(&mut world, Detect, &detect(&purse, &others)), Status::AllPass);
+    let page = rotten.page();
+    let path = raida::store::files::coins(page.denomination());
+    let at = raida::store::files::page_offset(page) + 5000;
+    world.storage.write_durably(&path, at, &[0xA5; 3]).unwrap();
+    let client = Client::default();
+    let pan = purse.fresh();
+    let row = (rotten.into(), purse.an(rotten), pan);
+    assert_eq!(ask(&mut world, &client, Detect, &detect(&purse, &coins)), (Status::Filesystem, vec![]));
+    assert_eq!(status(&mut world, Pown, &payload::pown(&[row])), Status::Filesystem);
+    let sealed = common::sealed_1(rotten, purse.an(rotten));
+    assert_eq!(ask(&mut world, &sealed, Echo, b"").0, Status::Filesystem);
+    assert_eq!(status(&mut world, Detect, &detect(&purse, &others)), Status::AllPass);
+    assert_eq!(purse.store(&mut world, &client, &others, locker_key(1)).0, Status::AllPass);
+    assert!((0..2).all(|shard| !world.shard(shard).has_failed()));
+    assert!(world.shut_down());
 }
 
 #[test]

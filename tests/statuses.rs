@@ -597,6 +597,36 @@ fn an_answer_that_does_not_fit_a_datagram() {
 }
 
 #[test]
+fn more_coins_than_a_record_of_the_log_holds() {
+    for shards in [1, 2, 4] {
+        // The made-up node's log takes 1000 coins at once.
+        let options = WorldOptions::small(shards, 7);
+        let an = offer_an(1, 5);
+        let mut random = Seeded(1);
+        let coins: Vec<(CoinId, Secret)> = (0..1001)
+            .map(|sn| (CoinId::new(1, sn * 3).unwrap(), an))
+            .chain((0..1001).map(|sn| (CoinId::new(2, sn).unwrap(), Secret::new(random.bytes()))))
+            .collect();
+        let storage = Memory::new();
+        recovery::initialise(&storage, options.geometry).unwrap();
+        World::mint(&storage, &coins, 9);
+        let mut world = World::on(storage, &options);
+        world.start();
+        let offered: Vec<CoinId> = coins[..1001].iter().map(|(coin, _)| *coin).collect();
+        let named: Vec<RawCoin> = coins[1001..].iter().map(|(coin, _)| (*coin).into()).collect();
+        let sum = |count: usize| coins[1001..][..count].iter().fold(Secret::default(), |sum, (_, an)| sum.xor(*an));
+        let store = |count: usize| payload::store(&named[..count], sum(count), locker_key(1));
+        assert_eq!(status(&mut world, RemoveTradeLocker, &payload::take_back(an, None)), Status::TooManyCoins);
+        assert_eq!(status(&mut world, Store, &store(1001)), Status::TooManyCoins);
+        let peeked = ask(&mut world, &Client::default(), PeekTradeLocker, an.bytes());
+        assert_eq!((peeked.0, peeked.1.len()), (Status::AllPass, offered.len() * 5));
+        assert_eq!(status(&mut world, Store, &store(1000)), Status::AllPass);
+        let peeked = ask(&mut world, &Client::default(), Peek, locker_key(1).bytes());
+        assert_eq!((peeked.0, peeked.1.len()), (Status::AllPass, 5000));
+    }
+}
+
+#[test]
 fn more_requests_than_there_is_room_for() {
     let (mut world, purse) = common::world_with_coins(1, 3);
     world.settings.requests_max = 4;

@@ -14,8 +14,7 @@ pub fn run(arguments: &ClientArguments) -> Result<ExitStatus, Failure> {
     } else {
         say(&output.text)?;
     }
-    let is_refused = output.status.is_some_and(|status| !status.is_success());
-    Ok(if is_refused { ExitStatus::Refused } else { ExitStatus::Done })
+    Ok(if output.is_refused() { ExitStatus::Refused } else { ExitStatus::Done })
 }
 
 fn failure(error: Error) -> Failure {

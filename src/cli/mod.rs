@@ -128,4 +128,10 @@ mod tests {
             assert!(help.contains(&format!("  {}  {}", status as u8, status.meaning())), "{status:?}");
         }
     }
+    #[test]
+    fn the_unit_starts_the_program_as_it_is() {
+        let unit = include_str!("../../deploy/raida.service");
+        let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).expect("a start");
+        assert!(parse(start.split(' ').map(OsString::from)).is_ok(), "{start}");
+    }
 }

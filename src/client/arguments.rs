@@ -21,7 +21,7 @@ use super::secrets::{KeySpec, bytes_of_hex};
 Coins are named COINS: DEN:SN is one coin, COUNTxDEN as many of a denomination, `all` every one that is with its
 owner; several with commas. A locker's KEY is 32 hex digits, or a transmit code such as ABC-1234.
 
-Exit status: 0 the node did it, in part at least; 1 it refused; 2 usage; 3 no answer; 4 the wallet cannot be used.
+Exit status: 0 the node did it, in part at least; 1 it refused; 2 usage; 3 no answer; 5 the wallet cannot be used.
 
 Examples:
   raida client echo

@@ -57,16 +57,6 @@ pub enum Error {
 }
 
 impl Error {
-    /// The exit status of the command line: 1 the node refused, 2 usage, 3 no answer, 4 this machine's files.
-    pub const fn exit_status(&self) -> u8 {
-        match self {
-            Self::Refused(_) => 1,
-            Self::Usage(_) => 2,
-            Self::Machine(..) => 4,
-            _ => 3,
-        }
-    }
-
     /// Whether the node may have got the request all the same.
     pub const fn may_have_arrived(&self) -> bool {
         !matches!(self, Self::Usage(_) | Self::Connect(_) | Self::Machine(..))

@@ -326,9 +326,8 @@ impl World {
         roads
     }
 
-    /// Stops the node as SIGTERM does, and says whether every shard came to an end.
+    /// Stops the node as SIGTERM does, in the midst of whatever it does, and says whether every shard came to an end.
     pub fn shut_down(&mut self) -> bool {
-        self.settle();
         for shard in 0..self.settings.shards {
             self.step(shard, Input::Shutdown);
         }

@@ -252,12 +252,11 @@ fn runs(pages: &[PageNumber]) -> impl Iterator<Item = &[PageNumber]> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
 
     use super::*;
-    use crate::coin::{COINS, CoinRecord, Months, Secret};
+    use crate::coin::{CoinRecord, Months, Secret};
     use crate::store::recovery::{initialise, note_pages, open_as_it_is};
-    use crate::store::storage::{Directory, Memory};
+    use crate::store::storage::Memory;
     use crate::store::wal::Geometry;
 
     fn with_pages(storage: &dyn Storage, pages: impl Iterator<Item = PageNumber>) -> UsedPages {
@@ -344,26 +343,5 @@ mod tests {
         let mut visitors = [|_: PageNumber, _: &PageFrame, _: u64| {}; 3];
         let error = read_all_pages(&memory, &used, &mut visitors).unwrap_err();
         assert!(matches!(error, StoreError::DamagedPage { page: damaged } if damaged == page), "{error}");
-    }
-
-    #[test]
-    #[ignore = "300 MB on the real disk, for its figures"]
-    fn how_long_reading_every_page_takes() {
-        let place = tempfile::tempdir().unwrap();
-        let directory = Directory::open(place.path()).unwrap();
-        let start = Instant::now();
-        let used = with_pages(&directory, PageNumber::all());
-        println!("written in {:?}, O_DIRECT: {}", start.elapsed(), directory.is_direct());
-        for shards in [1, 2, 4] {
-            let start = Instant::now();
-            let mut pages = vec![0; shards];
-            let mut visitors: Vec<_> =
-                pages.iter_mut().map(|pages| move |_: PageNumber, _: &PageFrame, _: u64| *pages += 1).collect();
-            read_all_pages(&directory, &used, &mut visitors).unwrap();
-            drop(visitors);
-            let coins = pages.iter().sum::<u32>() * 1024;
-            assert_eq!(coins, COINS);
-            println!("read by {shards} shards in {:?}", start.elapsed());
-        }
     }
 }

@@ -391,22 +391,4 @@ mod tests {
         fs::remove_file(&page).unwrap();
         fails("Data/fe/02/0200.bin: it is missing");
     }
-
-    #[test]
-    #[ignore = "300 MB on the real disk, for its figures"]
-    fn how_long_importing_every_coin_takes() {
-        let place = tempfile::tempdir().unwrap();
-        for page in PageNumber::all() {
-            let bytes: Vec<u8> = (0..17_408u32).map(|at| (at * 7 + u32::from(page.get())) as u8 | 1).collect();
-            write_new(&place.path().join("from").join(page_file(page)), "page", |file| file.write_all(&bytes)).unwrap();
-        }
-        let start = std::time::Instant::now();
-        assert_eq!(imported(place.path()).unwrap().coins, u64::from(crate::coin::COINS));
-        println!("imported in {:?}", start.elapsed());
-        let directory = Directory::open(&place.path().join("to")).unwrap();
-        let opened = open_as_it_is(&directory).unwrap();
-        let start = std::time::Instant::now();
-        export(&directory, &opened, &place.path().join("back"), &mut |_, _| {}).unwrap();
-        println!("exported in {:?}", start.elapsed());
-    }
 }

@@ -42,9 +42,9 @@ pub struct Output {
 }
 
 impl Output {
-    /// The exit status of the command line: 0 when the node did it, in part at least; else 1.
-    pub fn exit_status(&self) -> u8 {
-        u8::from(self.status.is_some_and(|status| !status.is_success()))
+    /// Whether the node answered no. What it did in part, it did.
+    pub fn is_refused(&self) -> bool {
+        self.status.is_some_and(|status| !status.is_success())
     }
 
     /// The output of a protocol's command: what it found, then how it went.

@@ -1,0 +1,44 @@
+//! What a start costs: every page of a full data directory, 300 MB, read and checked once.
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+
+use raida::coin::{PAGES, PageNumber};
+use raida::store::control::UsedPages;
+use raida::store::layout::PageFrame;
+use raida::store::pages::{PageWriter, read_all_pages};
+use raida::store::recovery;
+use raida::store::storage::Directory;
+
+fn read_every_page(criterion: &mut Criterion) {
+    let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let directory = Directory::open(place.path()).expect("a lock");
+    recovery::initialise(&directory, Default::default()).expect("an empty data directory");
+    let mut used = UsedPages::none();
+    let mut writer = PageWriter::new(&directory, 0);
+    let mut frame = PageFrame::zeroed();
+    for page in PageNumber::all() {
+        frame.seal(page, 1);
+        writer.add(page, &frame).expect("room on the disk");
+        used.insert(page);
+    }
+    writer.finish().expect("room on the disk");
+
+    let mut group = criterion.benchmark_group("read every page");
+    group.sample_size(10);
+    for shards in [1, 2, 4] {
+        group.bench_function(BenchmarkId::from_parameter(shards), |bencher| {
+            bencher.iter(|| {
+                let mut pages = vec![0; shards];
+                let mut visitors: Vec<_> =
+                    pages.iter_mut().map(|pages| move |_: PageNumber, _: &PageFrame, _: u64| *pages += 1).collect();
+                read_all_pages(&directory, &used, &mut visitors).expect("whole pages");
+                drop(visitors);
+                assert_eq!(pages.iter().sum::<u16>(), PAGES);
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, read_every_page);
+criterion_main!(benches);
