@@ -101,7 +101,7 @@ impl<T> Outbox<T> {
         self.waiting.push_back(message);
     }
 
-    /// Whether messages wait that found no room: the sender must not sleep, as nobody wakes it for room.
+    /// Whether messages wait that found no room: the sender must not sleep long, as nobody wakes it for room.
     pub fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }

@@ -46,8 +46,9 @@ const HOLD: u8 = b'h';
 const GO: u8 = b'g';
 /// Answer after the milliseconds of the next two bytes.
 const LATER: u8 = b'l';
-/// Answer with as many bytes as the next four say.
+/// Answer with as many bytes as the next four say, within reason.
 const BIG: u8 = b'b';
+const BIG_BYTES_MAX: u32 = 32 << 20;
 /// Answer when a message has gone around all shards.
 const AROUND: u8 = b'a';
 /// Answer and close.
@@ -78,7 +79,7 @@ impl Mirror {
             }
             BIG => {
                 let length = u32::from_be_bytes([rest[0], rest[1], rest[2], rest[3]]);
-                reply(out, origin, &vec![7; length as usize], false);
+                reply(out, origin, &vec![7; length.min(BIG_BYTES_MAX) as usize], false);
             }
             AROUND => {
                 // A sequence is as good as any message: the sender in the high byte, a number below.
@@ -150,7 +151,11 @@ struct TestNode {
 
 impl TestNode {
     fn start(reactors: usize, limits: &Limits, room: Option<usize>) -> Self {
-        let (address, sockets) = bind_all("127.0.0.1:0".parse().unwrap(), reactors, 1 << 20).unwrap();
+        Self::start_at("127.0.0.1:0", reactors, limits, room)
+    }
+
+    fn start_at(address: &str, reactors: usize, limits: &Limits, room: Option<usize>) -> Self {
+        let (address, sockets) = bind_all(address.parse().unwrap(), reactors, 1 << 20).unwrap();
         let members = sockets
             .into_iter()
             .zip(0..)
@@ -167,23 +172,31 @@ impl TestNode {
     }
 
     fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        stream
+        connect(self.address)
     }
 
     fn datagrams(&self) -> UdpSocket {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.connect(self.address).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket
+        datagrams(self.address)
     }
 
     fn stop(self) -> Vec<Counters> {
         self.reactors.stop(PATIENCE, PATIENCE).unwrap()
     }
+}
+
+fn connect(to: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(to).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+fn datagrams(to: SocketAddr) -> UdpSocket {
+    let socket = UdpSocket::bind(SocketAddr::new(to.ip(), 0)).unwrap();
+    socket.connect(to).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
 }
 
 /// A frame of an echo, with a payload.
@@ -468,6 +481,25 @@ fn datagrams_of_every_size_are_answered() {
 }
 
 #[test]
+fn ipv6_and_ipv4_are_served_on_one_address() {
+    let node = TestNode::start_at("[::]:0", 2, &Limits::default(), None);
+    for ip in ["127.0.0.1", "::1"] {
+        let to = SocketAddr::new(ip.parse().unwrap(), node.address.port());
+        let (mut stream, socket) = (connect(to), datagrams(to));
+        for number in 0..20 {
+            let request = frame(&[ECHO, number]);
+            stream.write_all(&request).unwrap();
+            expect(&mut stream, &request);
+            socket.send(&request).unwrap();
+            let mut answer = [0; 200];
+            let received = socket.recv(&mut answer).unwrap();
+            assert_eq!(answer[..received], request);
+        }
+    }
+    node.stop();
+}
+
+#[test]
 fn joined_answers_arrive_one_by_one() {
     let node = TestNode::one();
     let socket = node.datagrams();
@@ -552,6 +584,85 @@ fn connections_are_spread_over_the_reactors() {
     let accepted: Vec<u64> = node.stop().iter().map(|counters| counters.connections_accepted).collect();
     assert_eq!(accepted.iter().sum::<u64>(), 40);
     assert!(accepted.iter().max().unwrap() - accepted.iter().min().unwrap() <= 4, "{accepted:?}");
+}
+
+/// Numbers that look random, the same in each run (xorshift).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % end as u64) as usize
+    }
+}
+
+/// What a rude client does with one connection or datagram: whatever happens, it does not care.
+fn be_rude(to: SocketAddr, dice: &mut Dice) {
+    let instructions = [ECHO, LATER, CLOSE, AROUND, BIG];
+    let mut bytes = Vec::new();
+    for _ in 0..dice.below(40) {
+        let instruction = instructions[dice.below(instructions.len())];
+        let mut frame = frame(&[&[instruction, 0, 5, 1][..], &vec![0; dice.below(300)]].concat());
+        if dice.below(8) == 0 {
+            let at = dice.below(frame.len());
+            frame[at] ^= 1 << dice.below(8);
+        }
+        // Frames as they are, cut, or with their header's length a lie.
+        frame.truncate(if dice.below(10) == 0 { dice.below(frame.len()) } else { frame.len() });
+        bytes.extend_from_slice(&frame);
+    }
+    if dice.below(4) == 0 {
+        bytes.truncate(1400);
+        datagrams(to).send(&bytes).unwrap_or_default();
+        return;
+    }
+    let mut stream = connect(to);
+    stream.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+    while !bytes.is_empty() {
+        let rest = bytes.split_off(dice.below(bytes.len()) + 1);
+        if stream.write_all(&bytes).is_err() {
+            return;
+        }
+        bytes = rest;
+    }
+    match dice.below(3) {
+        0 => stream.shutdown(Shutdown::Write).unwrap_or_default(),
+        1 => drop(stream.read(&mut [0; 100])),
+        _ => {}
+    }
+}
+
+#[test]
+fn rude_clients_harm_nobody() {
+    let limits = Limits {
+        requests_per_connection_max: 4,
+        close_deadline: Duration::from_millis(50),
+        unsent_bytes_per_connection_max: 256 << 20,
+        datagrams_in_flight_max: 16,
+        messages_between_shards: 2,
+        ..Limits::default()
+    };
+    let node = TestNode::start(2, &limits, Some(20));
+    std::thread::scope(|scope| {
+        for seed in 1..=4 {
+            let to = node.address;
+            scope.spawn(move || {
+                let mut dice = Dice(seed << 32 | 0x9E37_79B9);
+                (0..200).for_each(|_| be_rude(to, &mut dice));
+            });
+        }
+        let mut honest = node.connect();
+        for number in 0..200u16 {
+            let request = frame(&[&[AROUND][..], &number.to_be_bytes()].concat());
+            honest.write_all(&request).unwrap();
+            expect(&mut honest, &request);
+        }
+    });
+    for counters in node.stop() {
+        assert_eq!((counters.connections_open, counters.connections_overfull), (0, 0), "{counters:?}");
+    }
 }
 
 #[test]

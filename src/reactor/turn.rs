@@ -42,6 +42,8 @@ use super::{Core, Limits};
 const STREAM_BUFFER_BYTES: usize = 16 * 1024;
 const STREAM_GROUP: u16 = 1;
 const DATAGRAM_GROUP: u16 = 2;
+/// How long a reactor rests at most while messages wait for room in another's ring.
+const ROOM_LOOK_US: u64 = 50;
 /// How long leaving waits for the kernel to return the last operations, in turns of a millisecond.
 const LEAVE_TURNS_MAX: u32 = 3000;
 
@@ -362,7 +364,11 @@ impl<C: Core> Reactor<C> {
             self.submit(None);
         }
         let wake_at_us = self.service.core.wake_at_us().unwrap_or(u64::MAX);
-        let wake_at_us = wake_at_us.min(self.service.tcp.wake_at_us()).min(self.acceptor.wake_at_us());
+        let mut wake_at_us = wake_at_us.min(self.service.tcp.wake_at_us()).min(self.acceptor.wake_at_us());
+        if self.post.has_waiting() {
+            // Nobody says when there is room for what waits.
+            wake_at_us = wake_at_us.min(now().monotonic_us + ROOM_LOOK_US);
+        }
         while !self.has_work() {
             let now_us = now().monotonic_us;
             if now_us >= wake_at_us {
@@ -387,7 +393,6 @@ impl<C: Core> Reactor<C> {
     fn has_work(&mut self) -> bool {
         self.ring.has_completions()
             || !self.post.is_empty()
-            || self.post.has_waiting()
             || self.service.tcp.has_unsettled()
             || self.service.tcp.waits_for_room() && self.service.core.has_room()
             || self.board.stage() > self.stage
