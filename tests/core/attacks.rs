@@ -1,10 +1,10 @@
 //! Every attack of DESIGN.md's table that concerns the core, on nodes of 1, 2 and 4 shards: refused, and the honest
 //! request beside it served. After each the purse asks the node about every coin.
 
-mod common;
-
-use common::payload::{self, offer_an, raw};
-use common::{Purse, ask, locker_key, on_every_node, race, sealed_1, sealed_2, sealed_4, sealed_5, status, trade_an};
+use crate::common::payload::{self, offer_an, raw};
+use crate::common::{
+    Purse, ask, locker_key, on_every_node, race, sealed_1, sealed_2, sealed_4, sealed_5, status, trade_an,
+};
 use raida::coin::{CoinId, Secret, TradeCoin};
 use raida::sim::{Client, World};
 use raida::wire::items::RawCoin;
@@ -272,7 +272,7 @@ fn authenticates_nothing(world: &mut World, purse: &mut Purse, coin: CoinId, an:
 #[test]
 fn a_failure_half_way_leaves_nothing_half_done() {
     for steps in 0..60 {
-        let (mut world, mut purse) = common::world_with_coins(1 + steps % 4, 900 + u64::from(steps));
+        let (mut world, mut purse) = crate::common::world_with_coins(1 + steps % 4, 900 + u64::from(steps));
         let source = purse.take_of(1, 1)[0];
         let targets = purse.offered(&mut world, 3, 1, 1);
         let rows = purse.fresh_rows(&targets[..10]);
@@ -624,7 +624,7 @@ fn of_parallel_breaks_joins_and_buys_one_succeeds() {
 #[test]
 fn the_first_parallel_touches_of_a_cold_page_lose_no_write() {
     for shards in [1, 2, 4] {
-        let (mut world, mut purse) = common::world_with_coins(shards, 5);
+        let (mut world, mut purse) = crate::common::world_with_coins(shards, 5);
         let mut by_page: std::collections::BTreeMap<_, Vec<CoinId>> = Default::default();
         purse.all().for_each(|(coin, _)| by_page.entry(coin.page()).or_default().push(coin));
         let mut shared = 0;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use raida::wire::request::COMMANDS;
 
-const README: &str = include_str!("../README.md");
+const README: &str = include_str!("../../README.md");
 
 /// The cells of every row of every table.
 fn rows() -> impl Iterator<Item = Vec<&'static str>> {

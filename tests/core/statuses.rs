@@ -1,10 +1,8 @@
 //! Every status of PROTOCOL.md's tables: a table of (command, payload) and the answer it gets, the same for every
 //! encryption type and on nodes of 1, 2 and 4 shards.
 
-mod common;
-
-use common::payload::{self, offer_an, raw};
-use common::{Purse, ask, locker_key, on_every_node, sealed_1, sealed_2, sealed_4, sealed_5, status, trade_an};
+use crate::common::payload::{self, offer_an, raw};
+use crate::common::{Purse, ask, locker_key, on_every_node, sealed_1, sealed_2, sealed_4, sealed_5, status, trade_an};
 use raida::coin::{CoinId, Secret, TradeCoin};
 use raida::sim::{Client, Seeded, World, WorldOptions};
 use raida::store::recovery;
@@ -628,7 +626,7 @@ fn more_coins_than_a_record_of_the_log_holds() {
 
 #[test]
 fn more_requests_than_there_is_room_for() {
-    let (mut world, purse) = common::world_with_coins(1, 3);
+    let (mut world, purse) = crate::common::world_with_coins(1, 3);
     world.settings.requests_max = 4;
     world.crash(1);
     let all: Vec<(CoinId, Secret)> = purse.all().collect();

@@ -1,5 +1,4 @@
 //! What the tests share: a made-up node with coins, and a purse that knows what must be true of them.
-#![allow(dead_code, reason = "each test binary uses its part")]
 
 pub mod model;
 pub mod payload;

@@ -1,11 +1,9 @@
 //! Random requests of several clients at once against a naive model, with crashes, few pages, tiny logs and a failing
 //! disk: what the node answers can be explained by some order of the requests, and what it answered stays.
 
-mod common;
-
-use common::model::{Answer, Batch, Model, Op, Row, explain};
-use common::payload::{self, offer_an};
-use common::{Purse, ask, at_shard, locker_key, status, world_with_coins};
+use crate::common::model::{Answer, Batch, Model, Op, Row, explain};
+use crate::common::payload::{self, offer_an};
+use crate::common::{Purse, ask, at_shard, locker_key, status, world_with_coins};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use raida::coin::{CoinId, Secret};
@@ -655,7 +653,7 @@ fn a_page_that_rots_is_not_served_and_all_others_are() {
     let row = (rotten.into(), purse.an(rotten), pan);
     assert_eq!(ask(&mut world, &client, Detect, &detect(&purse, &coins)), (Status::Filesystem, vec![]));
     assert_eq!(status(&mut world, Pown, &payload::pown(&[row])), Status::Filesystem);
-    let sealed = common::sealed_1(rotten, purse.an(rotten));
+    let sealed = crate::common::sealed_1(rotten, purse.an(rotten));
     assert_eq!(ask(&mut world, &sealed, Echo, b"").0, Status::Filesystem);
     assert_eq!(status(&mut world, Detect, &detect(&purse, &others)), Status::AllPass);
     assert_eq!(purse.store(&mut world, &client, &others, locker_key(1)).0, Status::AllPass);

@@ -1,8 +1,6 @@
 //! Every command on a made-up node: what it answers, what it changes, for 1, 2 and 4 shards with a cache of 8 pages.
 
-mod common;
-
-use common::{Purse, locker_key, trade_an};
+use crate::common::{Purse, locker_key, trade_an};
 use raida::coin::{CoinId, Denomination, PayoutAddress, Secret, TradeCoin};
 use raida::sim::{Client, World};
 use raida::wire::items::{self, Coins, PownCoins, RawCoin, SecretCoins};
@@ -13,7 +11,7 @@ use raida::wire::status::Status;
 /// Runs a test on nodes of 1, 2 and 4 shards.
 fn on_every_node(test: impl Fn(&mut World, &mut Purse)) {
     for shards in [1, 2, 4] {
-        let (mut world, mut purse) = common::world_with_coins(shards, u64::from(shards));
+        let (mut world, mut purse) = crate::common::world_with_coins(shards, u64::from(shards));
         test(&mut world, &mut purse);
         assert!(world.shut_down(), "the node stops in order");
     }
@@ -194,7 +192,7 @@ fn several_lockers_at_once() {
 #[test]
 fn a_crash_loses_nothing_that_was_answered() {
     for shards in [1u8, 2, 3, 4] {
-        let (mut world, mut purse) = common::world_with_coins(shards, 40 + u64::from(shards));
+        let (mut world, mut purse) = crate::common::world_with_coins(shards, 40 + u64::from(shards));
         let client = Client::default();
         for round in 0..40u8 {
             let coins = purse.coins_of_all(3);

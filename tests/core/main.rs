@@ -1,0 +1,8 @@
+//! The node without a machine: shards on a made-up disk, network and clock; and what the README says of it.
+
+mod attacks;
+mod commands;
+mod common;
+mod model;
+mod readme;
+mod statuses;
