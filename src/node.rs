@@ -39,9 +39,6 @@ use crate::wire::header::NodeIdentity;
 const DRAIN: Duration = Duration::from_secs(10);
 /// How long it waits for the last checkpoint.
 const FINISH: Duration = Duration::from_secs(120);
-/// How often a lock that is taken is tried again, and after how long.
-const LOCK_ATTEMPTS: u32 = 20;
-const BETWEEN_LOCK_ATTEMPTS: Duration = Duration::from_millis(10);
 
 /// What a node is started with.
 #[derive(Clone, Debug)]
@@ -173,7 +170,7 @@ impl Node {
     pub fn start(options: NodeOptions) -> Result<Self, StartError> {
         drop(Ring::new().map_err(StartError::Kernel)?);
         let shards = options.settings.shards;
-        let directory = open_directory(&options.data)?;
+        let directory = Directory::open(&options.data)?;
         let opened = recovery::open(&directory, shards, options.geometry)?;
         let built = load(&directory, &opened, &options)?;
         let inventory = Inventory {
@@ -218,18 +215,6 @@ impl Node {
     pub fn stop(self) -> Result<Vec<Counters>, ReactorError> {
         self.reactors.stop(DRAIN, FINISH)
     }
-}
-
-/// Locks the data directory. A process that is being started by a former holder of the lock holds it too until it is
-/// another program, so a lock that is taken is tried again for a moment.
-fn open_directory(data: &Path) -> Result<Directory, StoreError> {
-    for _ in 0..LOCK_ATTEMPTS {
-        match Directory::open(data) {
-            Err(StoreError::Locked { .. }) => thread::sleep(BETWEEN_LOCK_ATTEMPTS),
-            result => return result,
-        }
-    }
-    Directory::open(data)
 }
 
 /// Makes the shards from their pages: read once by several threads, then each shard's views by a thread of its own.

@@ -265,7 +265,9 @@ impl Shard {
             if bytes > self.log.record_bytes_max() {
                 return self.refuse(task, Status::TooManyCoins, now, effects);
             }
-            if !self.log.reserve(bytes) {
+            // First come, first served: a small record does not overtake a large one that waits for room.
+            let others_wait = task.stage != Stage::LogRoom && !self.waiting_for_log.is_empty();
+            if others_wait || !self.log.reserve(bytes) {
                 task.stage = Stage::LogRoom;
                 self.waiting_for_log.push_back(slot);
                 self.want_checkpoint(effects);

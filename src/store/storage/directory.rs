@@ -6,6 +6,8 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
 
 use super::{Storage, Zeros};
 use crate::store::error::StoreError;
@@ -14,6 +16,10 @@ use crate::store::layout::{AlignedBytes, BLOCK_BYTES};
 
 /// How much is written at once where a file is filled with zeros.
 const FILL_BYTES: usize = 1 << 20;
+
+/// How often a lock that is taken is tried again, and after how long.
+const LOCK_ATTEMPTS: u32 = 20;
+const BETWEEN_LOCK_ATTEMPTS: Duration = Duration::from_millis(10);
 
 /// A data directory on a file system.
 ///
@@ -32,6 +38,9 @@ pub struct Directory {
 impl Directory {
     /// Locks a directory, which is there, for this process.
     ///
+    /// A process that is being started by a former holder of the lock holds it too until it is another program, so a
+    /// lock that is taken is tried again for a moment.
+    ///
     /// # Errors
     /// [`StoreError::Locked`] where another process has it, [`StoreError::Io`].
     pub fn open(root: &Path) -> Result<Self, StoreError> {
@@ -39,12 +48,17 @@ impl Directory {
         let name = path.to_string_lossy().into_owned();
         let lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
         let lock = lock.map_err(StoreError::io("open", &name))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(StoreError::Locked { path: root.to_string_lossy().into_owned() });
+        let mut attempts_left = LOCK_ATTEMPTS;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if attempts_left > 0 => thread::sleep(BETWEEN_LOCK_ATTEMPTS),
+                Err(TryLockError::WouldBlock) => {
+                    return Err(StoreError::Locked { path: root.to_string_lossy().into_owned() });
+                }
+                Err(TryLockError::Error(error)) => return Err(StoreError::io("lock", &name)(error)),
             }
-            Err(TryLockError::Error(error)) => return Err(StoreError::io("lock", &name)(error)),
+            attempts_left -= 1;
         }
         let direct = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(&path).is_ok();
         if !direct {

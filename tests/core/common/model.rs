@@ -146,11 +146,6 @@ impl Model {
         coins.iter().filter_map(|coin| self.ans.get(coin)).fold(Secret::default(), |sum, an| sum.xor(*an))
     }
 
-    /// What everything is worth.
-    pub fn value(&self) -> u64 {
-        value_of(self.ans.keys())
-    }
-
     fn proved(&self, (coins, sum): &Batch, movable: bool) -> bool {
         let ans: Vec<&Secret> = coins.iter().filter_map(|coin| self.ans.get(coin)).collect();
         let different: BTreeSet<&[u8; 16]> = ans.iter().map(|an| an.bytes()).collect();
