@@ -1,7 +1,8 @@
 //! Detect and pown, one by one and by sum; count coins (PROTOCOL.md, groups 0 and 1).
 
 use crate::coin::{Denomination, Place, Secret};
-use crate::wire::items::{Bits, Coins, PownCoins, SecretCoins};
+use crate::wire::items::{Bits, Coins, PownCoins, SecretCoins, append};
+use crate::wire::request::status::Count;
 use crate::wire::status::Status;
 
 use super::{Change, Context, Draft, Findings, Must, Next, Twice, Verdict};
@@ -97,9 +98,7 @@ pub(super) fn decide_pown_sum(context: &Context<'_>, draft: &mut Draft) -> Verdi
 
 /// 0.3 count coins: 15 · (den, coins in circulation).
 pub(super) fn counted(findings: &Findings, draft: &mut Draft) -> Next {
-    for den in Denomination::all() {
-        draft.answer.push(den.get() as u8);
-        draft.answer.extend_from_slice(&findings.circulation[den.index()].to_be_bytes());
-    }
+    let counts = Denomination::all().map(|den| Count { den: den.get(), coins: findings.circulation[den.index()] });
+    append(&mut draft.answer, counts);
     Next::Answer(Status::Success)
 }

@@ -5,19 +5,14 @@
 
 use crate::coin::{CoinId, Denomination};
 use crate::wire::items::{RawCoin, SecretCoin, SecretCoins};
-use crate::wire::request::change::ChangeOperation;
+use crate::wire::request::change::{ChangeOffer, ChangeOperation};
 use crate::wire::status::Status;
 
 use super::{Change, Context, Draft, Findings, Must, Next, Question, Twice, Verdict};
 
 /// The denomination whose serial numbers an operation needs; 40 where there is none.
 fn target_denomination(operation: ChangeOperation, den: i8) -> Result<Denomination, Status> {
-    let den = Denomination::new(den).ok_or(Status::SerialNumberOrDenomination)?;
-    match operation {
-        ChangeOperation::Break => den.smaller(),
-        ChangeOperation::Join => den.larger(),
-    }
-    .ok_or(Status::SerialNumberOrDenomination)
+    Denomination::new(den).and_then(|den| operation.target(den)).ok_or(Status::SerialNumberOrDenomination)
 }
 
 /// 9.91 get available change SNs.
@@ -35,10 +30,8 @@ pub(super) fn offered(
     findings: &Findings,
     draft: &mut Draft,
 ) -> Result<Next, Status> {
-    draft.answer.push(target_denomination(operation, den)?.get() as u8);
-    for coin in &findings.coins {
-        draft.answer.extend_from_slice(&coin.serial_number().get().to_be_bytes());
-    }
+    let den = target_denomination(operation, den)?.get();
+    ChangeOffer::append(&mut draft.answer, den, findings.coins.iter().map(|coin| coin.serial_number().get()));
     Ok(Next::Answer(Status::Success))
 }
 

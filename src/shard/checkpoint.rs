@@ -75,8 +75,6 @@ pub(super) struct Checkpoint {
     lead: Lead,
     last: bool,
     last_done: bool,
-    /// Room in the log may have come.
-    pub log_room: bool,
 }
 
 impl Checkpoint {
@@ -99,7 +97,6 @@ impl Checkpoint {
             lead: Lead::default(),
             last: false,
             last_done: false,
-            log_room: false,
         }
     }
 

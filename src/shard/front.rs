@@ -2,7 +2,7 @@
 
 use crate::wire::header::{self, KeyName, RequestHeader};
 use crate::wire::items::RawCoin;
-use crate::wire::reply::{self, ReplyHead};
+use crate::wire::reply::{self, REPLY_BODY_BYTES_MAX, ReplyHead};
 use crate::wire::seal::{self, Key, Opened};
 use crate::wire::status::Status;
 
@@ -15,8 +15,6 @@ use super::{Effects, Shard};
 
 /// The longest answer a datagram holds.
 const DATAGRAM_BYTES_MAX: usize = 65_507;
-/// The longest answer that three bytes of size can say.
-const ANSWER_BYTES_MAX: usize = (1 << 24) - 1;
 
 impl Shard {
     /// A frame arrived.
@@ -158,7 +156,7 @@ impl Shard {
 
     /// Answers a task with the draft's answer, and gives back what it holds.
     pub(super) fn reply(&mut self, task: &mut Task, status: Status, now: Now, effects: &mut Effects<'_>) -> Flow {
-        let longest = if task.origin.datagram { DATAGRAM_BYTES_MAX } else { ANSWER_BYTES_MAX };
+        let longest = if task.origin.datagram { DATAGRAM_BYTES_MAX } else { REPLY_BODY_BYTES_MAX };
         let head = ReplyHead::new(&task.header, task.opened);
         let (status, payload) = match &task.draft.answer {
             answer if head.reply_bytes(answer.len()) > longest => (Status::TooManyCoins, &[][..]),

@@ -16,7 +16,7 @@ use std::ops::ControlFlow;
 
 use sha2::{Digest, Sha256};
 
-use crate::coin::{CoinId, PayoutAddress, Place, Secret, TradeCoin};
+use crate::coin::{CoinId, PayoutAddress, Secret, TradeCoin};
 
 use super::coin_lists::{CoinList, CoinLists};
 use super::keyed_hash::KeyedHash;
@@ -24,6 +24,7 @@ use super::number_table::NumberTable;
 use super::ordered::Ordered;
 use super::slots::{Links, Slots, slot_with_links};
 use crate::settings::Identifier;
+use crate::wire::request::locker::SaleTerms;
 
 /// What names a trade locker where everybody can read it (PROTOCOL.md, "Locker identifier").
 ///
@@ -40,16 +41,6 @@ pub fn public_identifier(an: &Secret, kind: Identifier) -> [u8; 16] {
         identifier[..9].copy_from_slice(&hash[..9]);
     }
     identifier
-}
-
-/// What a trade locker of an AN is sold for: coin type and price in it; `None` where the AN is no trade locker's.
-pub fn terms(an: &Secret) -> Option<(TradeCoin, u32)> {
-    match (an.place(), an.bytes()) {
-        (Place::TradeLocker(_), [_, _, _, _, _, _, _, _, _, p0, p1, p2, p3, coin, _, _]) => {
-            TradeCoin::new(*coin).map(|coin| (coin, u32::from_be_bytes([*p0, *p1, *p2, *p3])))
-        }
-        _ => None,
-    }
 }
 
 /// A listed offer, as everybody may see it.
@@ -99,7 +90,8 @@ impl Offer {
     }
 
     fn terms(&self) -> (TradeCoin, u32) {
-        terms(&self.an).expect("an offer's AN is a trade locker's")
+        let terms = SaleTerms::of(&self.an).expect("an offer's AN is a trade locker's");
+        (terms.coin_type, terms.price)
     }
 
     /// What its coins are worth. More than 64 bits can say is said as the most they can.
@@ -333,7 +325,7 @@ impl Market {
 
     /// Makes the offer of an AN, of nothing yet.
     fn open(&mut self, an: &Secret) -> u32 {
-        assert!(terms(an).is_some(), "an offer's AN is a trade locker's");
+        assert!(SaleTerms::of(an).is_some(), "an offer's AN is a trade locker's");
         let (hash, identifier) = (self.hash, public_identifier(an, self.identifier));
         let number = self.offers.insert(Offer { an: *an, identifier, ..Offer::default() });
         let offers = &self.offers;
@@ -399,8 +391,6 @@ mod tests {
         let hashed = b"\x28\x09\x0C\xB6\x9C\x57\xB0\x40\x48\x01\x02\x03\x04\x02\xEE\xEE";
         assert_eq!(&public_identifier(&an, Identifier::Hashed), hashed);
         assert_eq!(&public_identifier(&an, Identifier::An), an.bytes());
-        assert_eq!(terms(&an), Some((TradeCoin::Monero, 0x0102_0304)));
-        assert_eq!(terms(&Secret::new([0xFF; 16])), None);
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub mod start;
 mod task;
 mod transaction;
 pub mod views;
+mod words;
 
 use std::collections::VecDeque;
 
@@ -90,6 +91,8 @@ pub struct Shard {
     coins_in_flight: usize,
     committing: VecDeque<(Ticket, u32)>,
     waiting_for_log: VecDeque<u32>,
+    /// Room in the log may have come for them.
+    log_has_room: bool,
     #[expect(clippy::vec_box, reason = "the boxes are what is used again")]
     spare_tasks: Vec<Box<Task>>,
     #[expect(clippy::vec_box, reason = "the boxes are what is used again")]
@@ -138,8 +141,8 @@ impl Shard {
         let effects = &mut Effects { out, entropy };
         match input {
             Input::Request { origin, frame } => self.request(origin, frame, now, effects),
-            Input::Message { from, message } => self.hear(from, message, now, effects),
-            Input::Disk(done) => self.disk_done(done, now, effects),
+            Input::Message { message, .. } => self.hear(message, now, effects),
+            Input::Disk(done) => self.disk_done(done, effects),
             Input::Turn => self.turn(now, effects),
             Input::Shutdown => self.stopping = true,
         }
@@ -151,14 +154,14 @@ impl Shard {
         loop {
             self.advance_granted(now, effects);
             match self.local.pop_front() {
-                Some(message) => self.hear(self.id, message, now, effects),
+                Some(message) => self.hear(message, now, effects),
                 None if self.granted.is_empty() => return,
                 None => {}
             }
         }
     }
 
-    fn hear(&mut self, from: ShardId, message: Message, now: Now, effects: &mut Effects<'_>) {
+    fn hear(&mut self, message: Message, now: Now, effects: &mut Effects<'_>) {
         match message {
             Message::Visit(visit) => self.visited(visit),
             Message::Apply(visit) => self.apply(visit),
@@ -170,10 +173,9 @@ impl Shard {
             Message::Checkpointed { sequence, last } => self.checkpointed(sequence, last, effects),
             Message::Failed => self.fail(effects),
         }
-        let _ = from; // a visit says itself whose it is
     }
 
-    fn disk_done(&mut self, done: DiskDone, now: Now, effects: &mut Effects<'_>) {
+    fn disk_done(&mut self, done: DiskDone, effects: &mut Effects<'_>) {
         let DiskDone { op, result } = done;
         match op {
             DiskOp::ReadPage { page, frame } => {
@@ -198,7 +200,6 @@ impl Shard {
             }
             op => self.checkpoint_write_done(op, effects),
         }
-        let _ = now;
     }
 
     /// The end of a turn: batches are closed.
@@ -232,11 +233,11 @@ impl Shard {
 
     /// Room in the log may have come: the tasks that wait for it ask again, in their order, at the end of the turn.
     fn wake_waiting_for_log(&mut self) {
-        self.checkpoint.log_room = true;
+        self.log_has_room = true;
     }
 
     fn retry_waiting_for_log(&mut self, now: Now, effects: &mut Effects<'_>) {
-        if !std::mem::take(&mut self.checkpoint.log_room) && !self.failed {
+        if !std::mem::take(&mut self.log_has_room) && !self.failed {
             return;
         }
         for _ in 0..self.waiting_for_log.len() {

@@ -9,7 +9,7 @@ use crate::wire::header::KeyName;
 use crate::wire::seal;
 use crate::wire::status::Status;
 
-use super::free_map::{FoundWord, SearchPages, WordNumber};
+use super::free_map::WordNumber;
 use super::interface::Now;
 use super::locks::VisitSlot;
 use super::market;
@@ -270,27 +270,6 @@ impl Shard {
         let Findings { an, coins, .. } = &mut visit.findings;
         if let Some(of_offer) = an.as_ref().and_then(|an| self.market.coins(an)) {
             coins.extend(of_offer);
-        }
-    }
-
-    /// Finds and reserves words for a session.
-    fn find_words(
-        &mut self,
-        session: u32,
-        start: WordNumber,
-        pages: SearchPages,
-        wanted: usize,
-        words: &mut Vec<FoundWord>,
-        now: Now,
-    ) {
-        let reservations = &self.reservations;
-        let usable = |word| reservations.available(word, session, now.monotonic_us);
-        self.free_map.search(start, pages, wanted, usable, words);
-        for found in words {
-            assert!(
-                self.reservations.reserve(found.word, session, now.monotonic_us),
-                "the search took only usable words"
-            );
         }
     }
 

@@ -122,6 +122,7 @@ impl ShardBuilder {
             coins_in_flight: 0,
             committing: Default::default(),
             waiting_for_log: Default::default(),
+            log_has_room: false,
             spare_tasks: Vec::new(),
             spare_visits: Vec::new(),
             local: Default::default(),

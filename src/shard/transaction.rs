@@ -19,7 +19,6 @@ use crate::store::wal;
 use crate::wire::request::Request;
 use crate::wire::status::Status;
 
-use super::free_map::{SearchPages, WordNumber};
 use super::front;
 use super::interface::{Now, ShardId};
 use super::locks::{Mode, Resource};
@@ -28,10 +27,8 @@ use super::message::{Ask, Message, PlaceChange, Visit};
 use super::partition::{self, page_owner};
 use super::task::{Stage, Stop, Task};
 use super::views::derive;
+use super::words::take_words;
 use super::{Effects, Shard};
-
-/// Serial numbers offered at once (`MAX_CHANGE_COINS`, mission/change.md).
-const CHANGE_COINS_MAX: usize = 64;
 
 /// Whether a task is still under way.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -196,38 +193,9 @@ impl Shard {
         self.go_to_next_stop(task, effects)
     }
 
-    /// The search starts where the session's hash says, so that nodes with equal free maps offer a session the same
-    /// serial numbers. The shard of the first page is asked alone: most often it has enough.
-    fn ask_for_words(
-        &mut self,
-        slot: u32,
-        task: &mut Task,
-        session: u32,
-        den: crate::coin::Denomination,
-        effects: &mut Effects<'_>,
-    ) -> Flow {
-        let start = WordNumber::search_start(session, den);
-        let pages = if self.settings.shards == 1 { SearchPages::All } else { SearchPages::FirstPage };
-        let visit = self.stop(task, slot, page_owner(start.page(), self.settings.shards));
-        visit.ask = Ask::Words { session, start, pages, wanted: CHANGE_COINS_MAX };
-        visit.session = session;
-        self.go_to_next_stop(task, effects)
-    }
-
     fn question_answered(&mut self, slot: u32, task: &mut Task, now: Now, effects: &mut Effects<'_>) -> Flow {
-        if let Some(Ask::Words { session, start, pages, .. }) = task.stops[0].visit.as_ref().map(|visit| visit.ask) {
-            let found: usize = words(task).map(|word| word.free.count_ones() as usize).sum();
-            let asked_all = pages == SearchPages::All || task.stops.len() > 1;
-            if !asked_all && found < CHANGE_COINS_MAX {
-                for shard in 0..self.settings.shards {
-                    let visit = self.stop(task, slot, ShardId(shard));
-                    let wanted = CHANGE_COINS_MAX - found;
-                    visit.ask = Ask::Words { session, start, pages: SearchPages::OtherPages, wanted };
-                    visit.session = session;
-                }
-                while task.reached < task.stops.len() {
-                    self.go_to_next_stop(task, effects); // no locks, so all at once
-                }
+        if matches!(task.stops[0].visit.as_deref().map(|visit| visit.ask), Some(Ask::Words { .. })) {
+            if self.ask_for_more_words(slot, task, effects) {
                 return Flow::Waits;
             }
             take_words(task);
@@ -519,29 +487,6 @@ fn swap_claims(task: &mut Task) {
         let of_visit = &mut draft.claims[at..at + visit.claims.len()];
         at += visit.claims.len();
         of_visit.swap_with_slice(&mut visit.claims);
-    }
-}
-
-/// The words found at all stops.
-fn words(task: &Task) -> impl Iterator<Item = &super::free_map::FoundWord> {
-    task.stops.iter().filter_map(|stop| stop.visit.as_ref()).flat_map(|visit| &visit.words)
-}
-
-/// Takes the first words in the order of the search until there are coins enough; the others stay with their visits,
-/// to be given back.
-fn take_words(task: &mut Task) {
-    loop {
-        let room = CHANGE_COINS_MAX - task.findings.coins.len();
-        let next = words(task).map(|word| word.rank).min();
-        let (Some(rank), true) = (next, room > 0) else { return };
-        for visit in task.stops.iter_mut().filter_map(|stop| stop.visit.as_mut()) {
-            if let Some(at) = visit.words.iter().position(|word| word.rank == rank) {
-                let taken = visit.words.swap_remove(at);
-                let free = (0..u64::BITS).filter(|bit| taken.free >> bit & 1 == 1);
-                task.findings.coins.extend(free.take(room).map(|bit| taken.word.coin(bit)));
-                break;
-            }
-        }
     }
 }
 

@@ -1,0 +1,103 @@
+//! The search for free serial numbers: which words a session is offered, from one shard or from all.
+//!
+//! A word is 64 serial numbers, the unit of reservation. The search starts where the session's hash says and takes the
+//! words in one order, whatever the number of shards: so nodes with equal free maps offer a session the same serial
+//! numbers without talking, and different sessions different ones. The shard of the first page is asked alone, as most
+//! often it has enough; else all the others are asked at once, and what is found too much is given back.
+
+use crate::coin::Denomination;
+use crate::wire::request::change::SERIAL_NUMBERS_MAX;
+
+use super::free_map::{FoundWord, SearchPages, WordNumber};
+use super::interface::{Now, ShardId};
+use super::message::Ask;
+use super::partition::page_owner;
+use super::task::Task;
+use super::transaction::Flow;
+use super::{Effects, Shard};
+
+impl Shard {
+    /// Asks the shard of the first page.
+    pub(super) fn ask_for_words(
+        &mut self,
+        slot: u32,
+        task: &mut Task,
+        session: u32,
+        den: Denomination,
+        effects: &mut Effects<'_>,
+    ) -> Flow {
+        let start = WordNumber::search_start(session, den);
+        let pages = if self.settings.shards == 1 { SearchPages::All } else { SearchPages::FirstPage };
+        let visit = self.stop(task, slot, page_owner(start.page(), self.settings.shards));
+        visit.ask = Ask::Words { session, start, pages, wanted: SERIAL_NUMBERS_MAX };
+        visit.session = session;
+        self.go_to_next_stop(task, effects)
+    }
+
+    /// Asks the other shards where the first one had too little. `false`: it had enough, or they have answered.
+    pub(super) fn ask_for_more_words(&mut self, slot: u32, task: &mut Task, effects: &mut Effects<'_>) -> bool {
+        let Some(Ask::Words { session, start, pages, .. }) = task.stops[0].visit.as_deref().map(|visit| visit.ask)
+        else {
+            unreachable!("only a search asks for more");
+        };
+        let found: usize = words(task).map(|word| word.free.count_ones() as usize).sum();
+        let asked_all = pages == SearchPages::All || task.stops.len() > 1;
+        if asked_all || found >= SERIAL_NUMBERS_MAX {
+            return false;
+        }
+        for shard in 0..self.settings.shards {
+            let visit = self.stop(task, slot, ShardId(shard));
+            let wanted = SERIAL_NUMBERS_MAX - found;
+            visit.ask = Ask::Words { session, start, pages: SearchPages::OtherPages, wanted };
+            visit.session = session;
+        }
+        while task.reached < task.stops.len() {
+            self.go_to_next_stop(task, effects); // no locks, so all at once
+        }
+        true
+    }
+
+    /// Finds and reserves words for a session.
+    pub(super) fn find_words(
+        &mut self,
+        session: u32,
+        start: WordNumber,
+        pages: SearchPages,
+        wanted: usize,
+        words: &mut Vec<FoundWord>,
+        now: Now,
+    ) {
+        let reservations = &self.reservations;
+        let usable = |word| reservations.available(word, session, now.monotonic_us);
+        self.free_map.search(start, pages, wanted, usable, words);
+        for found in words {
+            assert!(
+                self.reservations.reserve(found.word, session, now.monotonic_us),
+                "the search took only usable words"
+            );
+        }
+    }
+}
+
+/// The words found at all stops.
+fn words(task: &Task) -> impl Iterator<Item = &FoundWord> {
+    task.stops.iter().filter_map(|stop| stop.visit.as_ref()).flat_map(|visit| &visit.words)
+}
+
+/// Takes the first words in the order of the search until there are coins enough; the others stay with their visits,
+/// to be given back.
+pub(super) fn take_words(task: &mut Task) {
+    loop {
+        let room = SERIAL_NUMBERS_MAX - task.findings.coins.len();
+        let next = words(task).map(|word| word.rank).min();
+        let (Some(rank), true) = (next, room > 0) else { return };
+        for visit in task.stops.iter_mut().filter_map(|stop| stop.visit.as_mut()) {
+            if let Some(at) = visit.words.iter().position(|word| word.rank == rank) {
+                let taken = visit.words.swap_remove(at);
+                let free = (0..u64::BITS).filter(|bit| taken.free >> bit & 1 == 1);
+                task.findings.coins.extend(free.take(room).map(|bit| taken.word.coin(bit)));
+                break;
+            }
+        }
+    }
+}
