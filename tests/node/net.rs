@@ -101,13 +101,7 @@ impl NetClient {
             },
             Socket::Udp(socket) => {
                 bytes.resize(65_536, 0);
-                // A ring that was closed on this thread may interrupt what the thread waits for.
-                let length = loop {
-                    match socket.recv(&mut bytes) {
-                        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                        result => break result?,
-                    }
-                };
+                let length = socket.recv(&mut bytes)?;
                 bytes.truncate(length);
             }
         }
