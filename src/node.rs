@@ -168,7 +168,7 @@ impl Node {
     /// # Panics
     /// When an option is outside its bounds: configuration checks them first.
     pub fn start(options: NodeOptions) -> Result<Self, StartError> {
-        drop(Ring::new().map_err(StartError::Kernel)?);
+        probe_kernel().map_err(StartError::Kernel)?;
         let shards = options.settings.shards;
         let directory = Directory::open(&options.data)?;
         let opened = recovery::open(&directory, shards, options.geometry)?;
@@ -215,6 +215,13 @@ impl Node {
     pub fn stop(self) -> Result<Vec<Counters>, ReactorError> {
         self.reactors.stop(DRAIN, FINISH)
     }
+}
+
+/// Sees whether the kernel has what a ring needs. On a thread of its own: a ring that closes interrupts, some time later,
+/// what the thread that made it waits for.
+fn probe_kernel() -> Result<(), RingError> {
+    let probe = || Ring::new().map(drop);
+    thread::scope(|scope| scope.spawn(probe).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Makes the shards from their pages: read once by several threads, then each shard's views by a thread of its own.
