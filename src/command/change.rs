@@ -3,7 +3,7 @@
 //! Targets are free, distinct and reserved by the session; the coins given up are authentic; all eleven change in one
 //! transaction or none does.
 
-use crate::coin::{CoinId, Denomination};
+use crate::coin::Denomination;
 use crate::wire::items::{RawCoin, SecretCoin, SecretCoins};
 use crate::wire::request::change::{ChangeOffer, ChangeOperation};
 use crate::wire::status::Status;
@@ -17,9 +17,6 @@ fn target_denomination(operation: ChangeOperation, den: i8) -> Result<Denominati
 
 /// 9.91 get available change SNs.
 pub(super) fn serial_numbers(session: u32, operation: ChangeOperation, den: i8) -> Result<Next, Status> {
-    if session == 0 {
-        return Err(Status::InvalidParameter);
-    }
     Ok(Next::Ask(Question::SerialNumbers { session, den: target_denomination(operation, den)? }))
 }
 
@@ -96,30 +93,13 @@ fn is_loopback(peer: std::net::IpAddr) -> bool {
     peer.to_canonical().is_loopback()
 }
 
-/// Whether a claim is of this coin of the request.
-fn is_coin(coin: RawCoin, claimed: CoinId) -> bool {
-    coin.id() == Some(claimed)
-}
-
-/// 242 for a wrong AN, then 41 for a target that is not reserved.
-pub(super) fn decide_break(source: SecretCoin, context: &Context<'_>, draft: &mut Draft) -> Verdict {
-    if draft.claims.iter().any(|claim| is_coin(source.0, claim.coin) && !claim.holds) {
-        return Verdict::Refuse(Status::AllFail);
+/// Judges eleven coins: the one claimed first, then the ten; each with the status for its failing.
+pub(super) fn decide(the_one: Status, the_ten: Status, context: &Context<'_>, draft: &mut Draft) -> Verdict {
+    if draft.claims.iter().any(|claim| claim.position == 0 && !claim.holds) {
+        return Verdict::Refuse(the_one);
     }
     if !draft.all_hold() {
-        return Verdict::Refuse(Status::PageNotReserved);
-    }
-    draft.commit_all(context.month);
-    Verdict::Commit(Status::Success)
-}
-
-/// 41 for a target that is not reserved, then 242 for a wrong AN.
-pub(super) fn decide_join(target: SecretCoin, context: &Context<'_>, draft: &mut Draft) -> Verdict {
-    if draft.claims.iter().any(|claim| is_coin(target.0, claim.coin) && !claim.holds) {
-        return Verdict::Refuse(Status::PageNotReserved);
-    }
-    if !draft.all_hold() {
-        return Verdict::Refuse(Status::AllFail);
+        return Verdict::Refuse(the_ten);
     }
     draft.commit_all(context.month);
     Verdict::Commit(Status::Success)

@@ -143,8 +143,9 @@ pub fn decide(request: &Request<'_>, context: &mut Context<'_>, draft: &mut Draf
         Request::StoreMultiple { lockers } => locker::decide_multiple(lockers.len(), context, draft),
         Request::Buy { .. } => trade::decide_buy(context, draft),
         Request::RemoveTradeLocker { .. } => trade::decide_remove(context, draft),
-        Request::Break { source, .. } => change::decide_break(*source, context, draft),
-        Request::Join { target, .. } => change::decide_join(*target, context, draft),
+        // 242 for a wrong AN, 41 for a target that is not reserved, in the order of the request.
+        Request::Break { .. } => change::decide(Status::AllFail, Status::PageNotReserved, context, draft),
+        Request::Join { .. } => change::decide(Status::PageNotReserved, Status::AllFail, context, draft),
         _ => unreachable!("{} locks nothing", request.command().name),
     }
 }
