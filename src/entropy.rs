@@ -6,6 +6,23 @@ pub trait Entropy {
     fn fill(&mut self, bytes: &mut [u8]);
 }
 
+const SPLIT_MIX_STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// Spreads every bit of a number over all 64 (SplitMix64; one to one). Nothing secret comes of it.
+pub const fn mix(number: u64) -> u64 {
+    let number = number.wrapping_add(SPLIT_MIX_STEP);
+    let number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    number ^ (number >> 31)
+}
+
+/// The next number of the sequence that follows from a seed.
+pub const fn split_mix(state: &mut u64) -> u64 {
+    let number = mix(*state);
+    *state = state.wrapping_add(SPLIT_MIX_STEP);
+    number
+}
+
 /// The system's entropy (getrandom), taken a pool at a time so that a coin does not cost a syscall.
 pub struct SystemEntropy {
     pool: [u8; Self::POOL_BYTES],

@@ -16,7 +16,8 @@ use crate::coin::{
 };
 
 use super::interface::ShardId;
-use super::partition::{PageSlots, mix};
+use super::partition::PageSlots;
+use crate::entropy::mix;
 
 /// Coins of a word.
 pub const COINS_PER_WORD: u32 = u64::BITS;

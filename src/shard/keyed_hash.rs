@@ -47,8 +47,8 @@ impl KeyedHash {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::partition::mix;
     use super::*;
+    use crate::entropy::mix;
 
     /// Entropy of a seed.
     pub struct Seeded(pub u64);

@@ -66,8 +66,8 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::partition::mix;
     use super::*;
+    use crate::entropy::mix;
 
     #[test]
     fn parts_fill_evenly() {

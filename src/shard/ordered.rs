@@ -8,8 +8,8 @@
 use std::ops::ControlFlow;
 
 use super::keyed_hash::KeyedHash;
-use super::partition::mix;
 use super::slots::NONE;
+use crate::entropy::mix;
 
 /// A place in the tree. The place of a thing that is not in it has no key.
 #[derive(Clone, Copy)]

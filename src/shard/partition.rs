@@ -11,6 +11,7 @@
 use std::net::IpAddr;
 
 use crate::coin::{PAGES, PageNumber, Secret, TradeCoin};
+use crate::entropy::mix;
 
 use super::interface::ShardId;
 
@@ -71,14 +72,6 @@ fn terms_home(coin: u8, price: u32, shards: u8) -> ShardId {
 
 fn home(number: u64, shards: u8) -> ShardId {
     ShardId((mix(number) % u64::from(shards)) as u8)
-}
-
-/// Spreads every bit of a number over all 64 (the finisher of SplitMix64; one to one).
-pub(super) const fn mix(number: u64) -> u64 {
-    let number = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    number ^ (number >> 31)
 }
 
 /// The pages of one shard, numbered densely: what a shard keeps per page is an array of [`PageSlots::len`].

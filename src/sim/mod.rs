@@ -7,7 +7,7 @@ mod world;
 
 pub use world::{Client, World, WorldOptions};
 
-use crate::entropy::Entropy;
+use crate::entropy::{Entropy, split_mix};
 
 /// A sequence of numbers from a seed (SplitMix64), also the entropy of a made-up world.
 #[derive(Clone, Debug)]
@@ -16,10 +16,7 @@ pub struct Seeded(pub u64);
 impl Seeded {
     /// The next number.
     pub fn number(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let number = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        number ^ (number >> 31)
+        split_mix(&mut self.0)
     }
 
     /// A number below `bound`, which is not 0.

@@ -8,6 +8,7 @@ use std::io;
 use std::sync::{Mutex, MutexGuard};
 
 use super::{Storage, Zeros, parent};
+use crate::entropy::split_mix;
 use crate::store::error::StoreError;
 
 const SECTOR_BYTES: usize = 512;
@@ -189,13 +190,6 @@ fn crashed(doing: &'static str, path: &str) -> StoreError {
 
 fn absent(doing: &'static str, path: &str) -> StoreError {
     StoreError::io(doing, path)(io::Error::from(io::ErrorKind::NotFound))
-}
-
-fn split_mix(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    mixed ^ (mixed >> 31)
 }
 
 impl Disk {
