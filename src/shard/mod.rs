@@ -71,16 +71,16 @@ pub struct Shard {
     clock: u64,
 
     // As owner and home.
-    pages: Pages,
-    free_map: FreeMap,
-    lockers: Lockers,
-    market: Market,
-    reservations: Reservations,
+    pub(crate) pages: Pages,
+    pub(crate) free_map: FreeMap,
+    pub(crate) lockers: Lockers,
+    pub(crate) market: Market,
+    pub(crate) reservations: Reservations,
     rate_limit: RateLimit,
     /// When a violation of it was last logged.
     violation_logged_us: u64,
-    locks: Locks,
-    visits: Slab<Option<Box<Visit>>>,
+    pub(crate) locks: Locks,
+    pub(crate) visits: Slab<Option<Box<Visit>>>,
     /// Visits that wait for no lock, to be carried on.
     granted: VecDeque<VisitSlot>,
     /// Visits whose page came, until they are carried on.
@@ -88,7 +88,7 @@ pub struct Shard {
 
     // As coordinator.
     tasks: Slab<Option<Box<Task>>>,
-    coins_in_flight: usize,
+    pub(crate) coins_in_flight: usize,
     committing: VecDeque<(Ticket, u32)>,
     waiting_for_log: VecDeque<u32>,
     /// Room in the log may have come for them.

@@ -108,6 +108,26 @@ impl Pages {
         cached.frame.as_ref()
     }
 
+    /// A present page, to look at from outside: the clock does not hear of it.
+    pub fn peek(&self, page: PageNumber) -> Option<&PageFrame> {
+        self.cached.get(self.place[self.slots.slot(page)] as usize)?.frame.as_ref()
+    }
+
+    /// The pages that are present, in the cache's order.
+    pub fn present(&self) -> impl Iterator<Item = PageNumber> {
+        self.cached.iter().filter(|cached| cached.frame.is_some()).map(|cached| cached.page)
+    }
+
+    /// How many pages it has or is loading.
+    pub fn len(&self) -> usize {
+        self.cached.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.cached.is_empty()
+    }
+
     /// A present page, to change; it is dirty from now on.
     pub fn get_mut(&mut self, page: PageNumber, sequence: u64) -> Option<&mut PageFrame> {
         let cached = self.cached.get_mut(self.place[self.slots.slot(page)] as usize)?;

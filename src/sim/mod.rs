@@ -3,9 +3,16 @@
 //! [`World`] runs the shards that the reactor runs, the same code to the byte, over [`Memory`](crate::store::storage::Memory). Nothing in it waits for
 //! real time, so a test lives through many crashes a second.
 
+mod audit;
+pub mod history;
+pub mod life;
+pub mod model;
+pub mod payload;
+pub mod report;
+mod workload;
 mod world;
 
-pub use world::{Client, World, WorldOptions};
+pub use world::{Client, Held, World, WorldOptions};
 
 use crate::entropy::{Entropy, split_mix};
 

@@ -4,14 +4,16 @@ use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::coin::{CoinId, CoinRecord, Months, PageNumber, Secret, TradeCoin};
-use crate::entropy::Entropy;
+use crate::entropy::{Entropy, split_mix};
 use crate::settings::{Identifier, Settings, Settlement};
 use crate::shard::Shard;
 use crate::shard::interface::{DiskDone, DiskError, DiskOp, Input, Now, Origin, Outputs, ShardFile, ShardId};
 use crate::shard::message::Message;
+use crate::shard::partition::page_owner;
 use crate::shard::start::ShardBuilder;
 use crate::store::double_write::page_at;
-use crate::store::layout::{PAGE_BYTES, PageFrame};
+use crate::store::error::StoreError;
+use crate::store::layout::{PAGE_BYTES, PageFrame, PageState};
 use crate::store::pages::{PageWriter, read_pages};
 use crate::store::storage::{Memory, Storage};
 use crate::store::wal::{Geometry, record_bytes};
@@ -93,6 +95,17 @@ impl Default for Client {
     }
 }
 
+/// What can be slow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Held {
+    /// Messages from a shard to another.
+    Road(u8, u8),
+    /// A shard's disk operations.
+    Disk(u8),
+    /// A shard's reads of pages.
+    Reads(u8),
+}
+
 /// A running node and its made-up surroundings.
 pub struct World {
     /// The disk.
@@ -107,10 +120,16 @@ pub struct World {
     pub write_fails_after: Option<u64>,
     /// After so many more page reads that succeed one fails.
     pub read_fails_after: Option<u64>,
-    /// The pages whose read failed.
+    /// The pages whose read failed, or brought damage.
     pub unreadable: Vec<PageNumber>,
-    /// A road between two shards, from and to, on which messages are held up.
-    pub held: Option<(u8, u8)>,
+    /// Reads and writes that failed so far.
+    pub failed: (u64, u64),
+    /// No write finds room on the disk.
+    pub disk_full: bool,
+    /// What is slow: it happens only once it is taken out of here.
+    pub held: Vec<Held>,
+    /// A number that any other answer, disk operation or order of them would change.
+    pub digest: u64,
     /// The entropy that shards drew for ANs, the newest last.
     pub drawn: Vec<[u8; 16]>,
     geometry: Geometry,
@@ -144,7 +163,10 @@ impl World {
             write_fails_after: None,
             read_fails_after: None,
             unreadable: Vec::new(),
-            held: None,
+            failed: (0, 0),
+            disk_full: false,
+            held: Vec::new(),
+            digest: options.seed,
             drawn: Vec::new(),
             geometry: options.geometry,
             random: Seeded(options.seed),
@@ -158,17 +180,25 @@ impl World {
     }
 
     /// Recovers the data directory and starts the shards.
+    ///
+    /// # Panics
+    /// When it does not recover.
     pub fn start(&mut self) {
+        self.try_start().expect("a data directory that recovers");
+    }
+
+    /// Recovers the data directory and starts the shards.
+    ///
+    /// # Errors
+    /// What is wrong with the directory. It can be tried again.
+    pub fn try_start(&mut self) -> Result<(), StoreError> {
         let shards = self.settings.shards;
-        let opened = recovery::open(&self.storage, shards, self.geometry).expect("a data directory that recovers");
+        let opened = recovery::open(&self.storage, shards, self.geometry)?;
         let mut builders: Vec<_> =
             (0..shards).map(|shard| ShardBuilder::new(ShardId(shard), self.settings.clone())).collect();
-        for (shard, builder) in builders.iter_mut().enumerate() {
-            read_pages(&self.storage, shard as u8, shards, &opened.used, &mut |page, frame, sequence| {
-                builder.page(page, frame, sequence);
-            })
-            .expect("pages that read");
-        }
+        read_pages(&self.storage, &opened.used, &mut |page, frame, sequence| {
+            builders[page_owner(page, shards).index()].page(page, frame, sequence);
+        })?;
         let mut changes: Vec<Vec<_>> = (0..shards)
             .map(|home| builders.iter_mut().map(|builder| builder.changes_for(ShardId(home))).collect())
             .collect();
@@ -180,23 +210,36 @@ impl World {
                 builder.build(changes, &opened, self.geometry, &mut self.random)
             })
             .collect();
+        Ok(())
     }
 
     /// Stops at once, as a machine without power does, and starts again with this many shards. Of writes under way the
     /// disk has anything between nothing and all.
     pub fn crash(&mut self, shards: u8) {
+        self.stop(true);
+        self.settings.shards = shards;
+        self.start();
+    }
+
+    /// The node is no more: killed (whatever the disk had not yet done may be done or not), or with the power (and
+    /// what was not synced may be lost). What it was asked is never answered.
+    pub fn stop(&mut self, power: bool) {
         for (shard, op) in std::mem::take(&mut self.disk) {
-            self.write_in_part(shard, &op);
+            if power || self.random.one_in(2) {
+                self.write_in_part(shard, &op);
+            }
         }
         self.write_fails_after = None;
         self.read_fails_after = None;
-        self.storage.crash(self.random.number());
+        self.disk_full = false;
+        self.held.clear();
+        if power {
+            self.storage.crash(self.random.number());
+        }
         self.shards.clear();
         self.messages.clear();
         self.answers.clear();
         self.sent.clear();
-        self.settings.shards = shards;
-        self.start();
     }
 
     /// Mints coins while the node is down: writes pages to their places. Only for a world not started.
@@ -293,16 +336,17 @@ impl World {
     }
 
     /// Does one thing, chosen by the seed: delivers a message, ends a disk operation, or ends a shard's turn.
-    /// `false`: nothing is left to do.
+    /// `false`: nothing is left to do, but for what is held up.
     pub fn advance(&mut self) -> bool {
         let roads = self.roads();
-        let choices = roads.len() + self.disk.len();
+        let disk = self.disk_operations();
+        let choices = roads.len() + disk.len();
         if choices == 0 {
             // Turns end when there is nothing else: what they start is then left to do.
             for shard in 0..self.settings.shards {
                 self.step(shard, Input::Turn);
             }
-            return !self.disk.is_empty() || !self.roads().is_empty();
+            return !self.disk_operations().is_empty() || !self.roads().is_empty();
         }
         if self.random.one_in(4) {
             let shard = self.random.below(self.shards.len()) as u8;
@@ -314,7 +358,7 @@ impl World {
             let message = self.messages.get_mut(&(from, to)).and_then(VecDeque::pop_front).expect("a message");
             self.step(to, Input::Message { from: ShardId(from), message });
         } else {
-            let (shard, op) = self.disk.swap_remove(choice - roads.len());
+            let (shard, op) = self.disk.swap_remove(disk[choice - roads.len()]);
             let done = self.carry_out(shard, op);
             self.step(shard, Input::Disk(done));
         }
@@ -323,10 +367,22 @@ impl World {
 
     /// The roads with messages that are not held up, in order.
     fn roads(&self) -> Vec<(u8, u8)> {
-        let moving = self.messages.iter().filter(|(road, queue)| !queue.is_empty() && self.held != Some(**road));
+        let moving = self
+            .messages
+            .iter()
+            .filter(|((from, to), queue)| !queue.is_empty() && !self.held.contains(&Held::Road(*from, *to)));
         let mut roads: Vec<(u8, u8)> = moving.map(|(&road, _)| road).collect();
         roads.sort_unstable();
         roads
+    }
+
+    /// The disk operations that are not held up.
+    fn disk_operations(&self) -> Vec<usize> {
+        let held = |(shard, op): &(u8, DiskOp)| {
+            let read = matches!(op, DiskOp::ReadPage { .. });
+            self.held.contains(&Held::Disk(*shard)) || (read && self.held.contains(&Held::Reads(*shard)))
+        };
+        (0..self.disk.len()).filter(|&index| !held(&self.disk[index])).collect()
     }
 
     /// Stops the node as SIGTERM does, in the midst of whatever it does, and says whether every shard came to an end.
@@ -349,38 +405,53 @@ impl World {
         let entropy = &mut Recording { random: &mut self.random, drawn: &mut self.drawn };
         self.shards[shard as usize].step(now, entropy, input, &mut out);
         for reply in out.replies {
+            self.digest = mix(self.digest, reply.token, &out.bytes[reply.start..reply.end]);
             let before = self.answers.insert(reply.token, out.bytes[reply.start..reply.end].to_vec());
             assert!(before.is_none(), "a request is answered once");
         }
         for (to, message) in out.messages {
             self.messages.entry((shard, to.0)).or_default().push_back(message);
         }
-        self.disk.extend(out.disk.into_iter().map(|op| (shard, op)));
+        for op in out.disk {
+            log::debug!("  shard {shard} asks for {}", told(&op));
+            writes(shard, &op, |_, offset, bytes| self.digest = mix(self.digest, offset, bytes));
+            self.disk.push((shard, op));
+        }
     }
 
     fn carry_out(&mut self, shard: u8, mut op: DiskOp) -> DiskDone {
-        let fails = match &mut op {
-            DiskOp::ReadPage { .. } => is_over(&mut self.read_fails_after),
-            _ => is_over(&mut self.write_fails_after),
-        };
-        let result = if fails {
-            if let DiskOp::ReadPage { page, .. } = &op {
+        let error = match &mut op {
+            DiskOp::ReadPage { page, .. } if is_over(&mut self.read_fails_after) => {
                 self.unreadable.push(*page);
+                Some(EIO)
             }
-            self.write_in_part(shard, &op);
-            Err(DiskError { errno: 5 })
-        } else if let DiskOp::ReadPage { page, frame } = &mut op {
-            let read = self.storage.read_at(&coins(*page), files::page_offset(*page), frame.bytes_mut());
-            read.map_err(|_| DiskError { errno: 5 })
-        } else {
-            let mut written = Ok(());
-            writes(shard, &op, |path, offset, bytes| {
-                written =
-                    written.and(self.storage.write_durably(path, offset, bytes).map_err(|_| DiskError { errno: 5 }));
-            });
-            written
+            DiskOp::ReadPage { page, frame } => {
+                let read = self.storage.read_at(&coins(*page), files::page_offset(*page), frame.bytes_mut());
+                if frame.state(*page) == PageState::Damaged {
+                    self.unreadable.push(*page);
+                }
+                read.err().map(|_| EIO)
+            }
+            _ if self.disk_full => Some(ENOSPC),
+            op if is_over(&mut self.write_fails_after) => {
+                self.write_in_part(shard, op);
+                Some(EIO)
+            }
+            op => {
+                let mut failed = None;
+                writes(shard, op, |path, offset, bytes| {
+                    failed = failed.or(self.storage.write_durably(path, offset, bytes).err().map(|_| EIO));
+                });
+                failed
+            }
         };
-        DiskDone { op, result }
+        if error.is_some() {
+            let reads = matches!(op, DiskOp::ReadPage { .. });
+            *(if reads { &mut self.failed.0 } else { &mut self.failed.1 }) += 1;
+        }
+        let outcome = if error.is_some() { "failed" } else { "done" };
+        log::debug!("  shard {shard}: {} {outcome}", told(&op));
+        DiskDone { op, result: error.map_or(Ok(()), |errno| Err(DiskError { errno })) }
     }
 
     /// A write that does not come to its end: which of its bytes the disk has, the next crash decides.
@@ -388,6 +459,25 @@ impl World {
         writes(shard, op, |path, offset, bytes| {
             self.storage.write_at(path, offset, bytes).expect("a file of the data directory");
         });
+    }
+}
+
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+/// A number that depends on another, on a third, and on bytes.
+fn mix(digest: u64, number: u64, bytes: &[u8]) -> u64 {
+    split_mix(&mut (digest ^ number.rotate_left(32) ^ u64::from(crc32c::crc32c(bytes))))
+}
+
+/// A disk operation, for whoever reads a trace.
+fn told(op: &DiskOp) -> String {
+    match op {
+        DiskOp::ReadPage { page, .. } => {
+            format!("a read of page {} of denomination {}", page.in_denomination(), page.denomination())
+        }
+        DiskOp::Write { file, offset, length, .. } => format!("a write of {length} bytes at {offset} of {file:?}"),
+        DiskOp::WritePages { pages, .. } => format!("a write of {} pages in place", pages.len()),
     }
 }
 

@@ -76,25 +76,15 @@ fn checked(page: PageNumber, state: PageState, used: &UsedPages) -> Result<PageS
 pub trait Visit: FnMut(PageNumber, &PageFrame, u64) {}
 impl<F: FnMut(PageNumber, &PageFrame, u64)> Visit for F {}
 
-/// Reads every used page of a shard, in order, and gives it to `visit`; a page not given has never been used.
+/// Reads every used page, in order, and gives it to `visit`; a page not given has never been used.
 ///
 /// # Errors
 /// As [`read_page`]; the first one ends it.
-///
-/// # Panics
-/// When `shard` is none of the `shards`.
-pub fn read_pages(
-    storage: &dyn Storage,
-    shard: u8,
-    shards: u8,
-    used: &UsedPages,
-    visit: &mut dyn Visit,
-) -> Result<(), StoreError> {
-    assert!(shard < shards);
+pub fn read_pages(storage: &dyn Storage, used: &UsedPages, visit: &mut dyn Visit) -> Result<(), StoreError> {
     let mut reader = Reader::new(storage, used);
     (0..READS).try_for_each(|read| {
         reader.load(read)?;
-        reader.visit(shard, shards, visit)
+        reader.visit(0, 1, visit)
     })
 }
 
@@ -279,26 +269,19 @@ mod tests {
     }
 
     #[test]
-    fn each_shard_reads_its_used_pages_in_order_and_skips_holes() {
+    fn used_pages_are_read_in_order_and_holes_are_skipped() {
         let memory = Memory::new();
         let numbers = [0, 1, 2, 49, 50, 51, 999, 1000, 1500, 7003, 14_998, 14_999];
         let pages = numbers.map(|number| PageNumber::new(number).unwrap());
         let used = with_pages(&memory, pages.into_iter());
         for shards in 1..=5 {
             let mut all = Vec::new();
-            for shard in 0..shards {
-                let mut mine = Vec::new();
-                read_pages(&memory, shard, shards, &used, &mut |page, frame, sequence| {
-                    assert_eq!((page.get() % u16::from(shards)) as u8, shard);
-                    assert_eq!(frame.record(7).an, Secret::new([page.get() as u8; 16]));
-                    assert_eq!(sequence, u64::from(page.get()));
-                    mine.push(page);
-                })
-                .unwrap();
-                assert!(mine.is_sorted());
-                all.extend(mine);
-            }
-            all.sort_unstable();
+            read_pages(&memory, &used, &mut |page, frame, sequence| {
+                assert_eq!(frame.record(7).an, Secret::new([page.get() as u8; 16]));
+                assert_eq!(sequence, u64::from(page.get()));
+                all.push(page);
+            })
+            .unwrap();
             assert_eq!(all, pages);
             let mut read: Vec<Vec<PageNumber>> = vec![Vec::new(); usize::from(shards)];
             let visitor = read.iter_mut().map(|pages| {

@@ -34,15 +34,12 @@ impl State {
 /// What the data directory holds, read as the shards read it.
 fn state(memory: &Memory, opened: &Opened) -> State {
     let mut state = State::default();
-    let shards = opened.shards.len() as u8;
-    for shard in 0..shards {
-        read_pages(memory, shard, shards, &opened.used, &mut |page, frame, sequence| {
-            assert!(sequence <= opened.sequence && page.get() % u16::from(shards) == u16::from(shard));
-            let coins = (0..1024).map(|slot| (page.coin(slot), frame.record(slot)));
-            state.coins.extend(coins.filter(|(_, record)| !record.is_free()));
-        })
-        .unwrap();
-    }
+    read_pages(memory, &opened.used, &mut |page, frame, sequence| {
+        assert!(sequence <= opened.sequence);
+        let coins = (0..1024).map(|slot| (page.coin(slot), frame.record(slot)));
+        state.coins.extend(coins.filter(|(_, record)| !record.is_free()));
+    })
+    .unwrap();
     state.orders = opened.orders.iter().map(|order| (*order.an.bytes(), *order)).collect();
     state
 }
@@ -338,7 +335,7 @@ fn a_page() -> PageNumber {
 }
 
 fn read_all(memory: &Memory, opened: &Opened) -> Result<(), StoreError> {
-    read_pages(memory, 0, 1, &opened.used, &mut |_, _, _| {})
+    read_pages(memory, &opened.used, &mut |_, _, _| {})
 }
 
 #[test]

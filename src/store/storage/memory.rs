@@ -76,6 +76,8 @@ struct Disk {
     names: Names,
     durable_names: Names,
     name_changes: Vec<NameChange>,
+    /// Bits that flipped, and have not been written over: file, sector, byte in it.
+    rot: Vec<(usize, u64, usize)>,
     /// Operations that change something until the crash; `None`: no crash is planned.
     left: Option<u64>,
     operations: u64,
@@ -159,11 +161,28 @@ impl Memory {
     /// When there is no such file.
     pub fn flip(&self, path: &str, at: u64) {
         let disk = &mut *self.disk();
-        let Ok(file) = disk.file("flip", path) else { panic!("no file {path}") };
-        for sectors in [&mut file.now, &mut file.durable] {
-            let sector = sectors.entry(at / SECTOR_BYTES as u64).or_insert([0; SECTOR_BYTES]);
-            sector[at as usize % SECTOR_BYTES] ^= 1;
-        }
+        let Some(Entry::File(file)) = disk.names.get(path).copied() else { panic!("no file {path}") };
+        let rot = (file, at / SECTOR_BYTES as u64, at as usize % SECTOR_BYTES);
+        disk.flip(rot);
+        disk.rot.push(rot);
+    }
+
+    /// Flips back every bit that has flipped and has not been written over; returns how many.
+    pub fn heal(&self) -> usize {
+        let disk = &mut *self.disk();
+        let rot = std::mem::take(&mut disk.rot);
+        rot.iter().for_each(|&rot| disk.flip(rot));
+        rot.len()
+    }
+
+    /// Where there are data, not holes: the files and their sectors of 512 bytes, in order.
+    pub fn data(&self) -> Vec<(String, u64)> {
+        let disk = self.disk();
+        let files = disk.names.iter().filter_map(|(path, entry)| match entry {
+            Entry::File(file) => Some((path, &disk.files[*file])),
+            Entry::Directory => None,
+        });
+        files.flat_map(|(path, file)| file.now.keys().map(|sector| (path.clone(), *sector))).collect()
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
@@ -193,6 +212,13 @@ fn absent(doing: &'static str, path: &str) -> StoreError {
 }
 
 impl Disk {
+    fn flip(&mut self, (file, sector, byte): (usize, u64, usize)) {
+        let file = &mut self.files[file];
+        for sectors in [&mut file.now, &mut file.durable] {
+            sectors.entry(sector).or_insert([0; SECTOR_BYTES])[byte] ^= 1;
+        }
+    }
+
     fn alive(&self, doing: &'static str, path: &str) -> Result<(), StoreError> {
         if self.left == Some(0) { Err(crashed(doing, path)) } else { Ok(()) }
     }
@@ -274,11 +300,27 @@ impl Storage for Memory {
     }
 
     fn write_at(&self, path: &str, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
-        let mut disk = self.disk();
+        let disk = &mut *self.disk();
         disk.alive("write", path)?;
-        let result = Self::change(&mut disk, "write", path);
-        disk.file("write", path)?.write(offset, bytes);
+        let result = Self::change(disk, "write", path);
+        let Some(Entry::File(file)) = disk.names.get(path).copied() else { return Err(absent("write", path)) };
+        disk.files[file].write(offset, bytes);
+        let written = |at: u64| (offset..offset + bytes.len() as u64).contains(&at);
+        disk.rot.retain(|&(of, sector, byte)| of != file || !written(sector * SECTOR_BYTES as u64 + byte as u64));
         result
+    }
+
+    fn write_durably(&self, path: &str, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        self.write_at(path, offset, bytes)?;
+        let mut disk = self.disk();
+        Self::change(&mut disk, "sync", path)?;
+        let sector = SECTOR_BYTES as u64;
+        let file = disk.file("sync", path)?;
+        for sector in offset / sector..(offset + bytes.len() as u64).div_ceil(sector) {
+            file.sync_sector(sector);
+        }
+        file.durable_length = file.length;
+        Ok(())
     }
 
     fn sync(&self, path: &str) -> Result<(), StoreError> {

@@ -1,11 +1,9 @@
 //! What the tests share: a made-up node with coins, and a purse that knows what must be true of them.
 
-pub mod model;
-pub mod payload;
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use raida::coin::{CoinId, Denomination, PayoutAddress, Secret, SerialNumber, TradeCoin};
+pub use raida::sim::payload::{self, locker_key, trade_an};
 use raida::sim::{Client, Seeded, World, WorldOptions};
 use raida::store::recovery;
 use raida::store::storage::Memory;
@@ -14,22 +12,6 @@ use raida::wire::items::{self, Bits, Coins, RawCoin, SecretCoins};
 use raida::wire::request::{CommandKind, Request};
 use raida::wire::seal::Key;
 use raida::wire::status::Status;
-
-/// A locker's key.
-pub fn locker_key(number: u8) -> Secret {
-    let mut key = [number.wrapping_mul(37); 16];
-    key[0] = number;
-    key[12..].fill(0xFF);
-    Secret::new(key)
-}
-
-/// A trade locker's AN.
-pub fn trade_an(number: u8, price: u32, coin_type: TradeCoin) -> Secret {
-    let mut an = [number; 16];
-    an[9..13].copy_from_slice(&price.to_be_bytes());
-    an[13..].copy_from_slice(&[coin_type as u8, 0xEE, 0xEE]);
-    Secret::new(an)
-}
 
 /// What must be true of every coin in circulation.
 pub struct Purse {

@@ -1,7 +1,7 @@
 //! Payloads as bytes, right or wrong: what a hostile client sends no typed request can say.
 
-use raida::coin::{CoinId, Secret, TradeCoin};
-use raida::wire::items::{self, RawCoin};
+use crate::coin::{CoinId, Secret, TradeCoin};
+use crate::wire::items::{self, RawCoin};
 
 /// n·coin5.
 pub fn coins(coins: &[RawCoin]) -> Vec<u8> {
@@ -82,9 +82,25 @@ pub fn exchange(session: u32, larger: (RawCoin, Secret), smaller: &[(RawCoin, Se
     [&session.to_be_bytes()[..], &detect(&[larger]), &detect(smaller)].concat()
 }
 
+/// A locker's key.
+pub fn locker_key(number: u8) -> Secret {
+    let mut key = [number.wrapping_mul(37); 16];
+    key[0] = number;
+    key[12..].fill(0xFF);
+    Secret::new(key)
+}
+
+/// A trade locker's AN.
+pub fn trade_an(number: u8, price: u32, coin_type: TradeCoin) -> Secret {
+    let mut an = [number; 16];
+    an[9..13].copy_from_slice(&price.to_be_bytes());
+    an[13..].copy_from_slice(&[coin_type as u8, 0xEE, 0xEE]);
+    Secret::new(an)
+}
+
 /// The AN of an offer for Bitcoin, one in 2^24.
 pub fn offer_an(number: u32, price: u32) -> Secret {
-    let mut an = *super::trade_an(0x77, price, TradeCoin::Bitcoin).bytes();
+    let mut an = *trade_an(0x77, price, TradeCoin::Bitcoin).bytes();
     an[..4].copy_from_slice(&number.to_be_bytes());
     Secret::new(an)
 }

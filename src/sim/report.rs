@@ -1,0 +1,117 @@
+//! What simulated lives saw, in numbers.
+
+use std::fmt;
+
+/// What can go wrong, or just happen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// The power failed.
+    PowerLoss,
+    /// The process was killed.
+    Kill,
+    /// The node was stopped in order.
+    Stop,
+    /// The machine failed while the node started.
+    CrashAtStart,
+    /// A write failed, having done anything between nothing and all of it.
+    WriteFailed,
+    /// A page could not be read.
+    ReadFailed,
+    /// No write found room on the disk.
+    DiskFull,
+    /// A bit flipped at rest.
+    Rot,
+    /// One shard's disk was slow.
+    SlowDisk,
+    /// Messages of one shard to another were slow.
+    SlowRoad,
+    /// The clock of the day jumped.
+    ClockJump,
+    /// Reservations ran out.
+    TimePassed,
+    /// A client did not wait for its answer.
+    Disconnect,
+    /// A client sent what is no request.
+    Garbage,
+}
+
+impl Fault {
+    const NAMES: [&'static str; 14] = [
+        "power losses",
+        "kills",
+        "stops in order",
+        "crashes while starting",
+        "failed writes",
+        "failed reads",
+        "full disks",
+        "flipped bits",
+        "slow disks",
+        "slow roads",
+        "clock jumps",
+        "pauses",
+        "clients gone",
+        "garbage",
+    ];
+}
+
+/// Numbers of one life, or of many.
+#[derive(Clone, Default, Debug)]
+pub struct Report {
+    /// Lives.
+    pub lives: u64,
+    /// Requests sent.
+    pub commands: u64,
+    /// Of them answered.
+    pub answered: u64,
+    /// Times that a node was looked into and compared with a model.
+    pub audits: u64,
+    /// Times that damage kept a node from starting, and was named.
+    pub found: u64,
+    /// A number that any other course of events would change.
+    pub digest: u64,
+    faults: [u64; Fault::NAMES.len()],
+}
+
+impl Report {
+    /// Counts a fault.
+    pub fn count(&mut self, fault: Fault) {
+        self.add_faults(fault, 1);
+    }
+
+    /// Counts so many faults.
+    pub fn add_faults(&mut self, fault: Fault, count: u64) {
+        self.faults[fault as usize] += count;
+    }
+
+    /// How often a fault was counted.
+    pub fn faults(&self, fault: Fault) -> u64 {
+        self.faults[fault as usize]
+    }
+
+    /// How often a node ended, in whatever way, and recovered.
+    pub fn recoveries(&self) -> u64 {
+        [Fault::PowerLoss, Fault::Kill, Fault::Stop, Fault::CrashAtStart].map(|end| self.faults(end)).iter().sum()
+    }
+
+    /// Adds another's numbers, in any order.
+    pub fn add(&mut self, other: &Self) {
+        self.lives += other.lives;
+        self.commands += other.commands;
+        self.answered += other.answered;
+        self.audits += other.audits;
+        self.found += other.found;
+        self.digest = self.digest.wrapping_add(other.digest);
+        self.faults.iter_mut().zip(other.faults).for_each(|(sum, count)| *sum += count);
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { lives, commands, answered, audits, found, digest, .. } = self;
+        writeln!(f, "{lives} seeds, {commands} commands, {answered} answered, {} recoveries", self.recoveries())?;
+        writeln!(f, "{audits} looks into a node, damage named {found} times, digest {digest:016x}")?;
+        let faults: Vec<String> =
+            Fault::NAMES.iter().zip(self.faults).map(|(name, count)| format!("{count} {name}")).collect();
+        write!(f, "{}", faults.join(", "))
+    }
+}
