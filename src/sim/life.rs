@@ -225,7 +225,9 @@ impl Life {
         log::debug!("{token} {kind:?} to shard {}: {}", client.shard % self.world.settings.shards, told(&op));
         self.report.commands += 1;
         history.push(Past { op, answer: None, sent: self.world.monotonic_us, answered: NEVER });
-        if self.random.one_in(24) {
+        // Who does not hear what he was offered may not ask for it again: nobody would know what he has.
+        let may_go = !matches!(history[history.len() - 1].op, Op::SerialNumbers { .. });
+        if may_go && self.random.one_in(24) {
             log::debug!("{token}'s client goes away");
             self.report.count(Fault::Disconnect);
             return;
@@ -311,6 +313,7 @@ impl Life {
     /// The node ends and starts again, with another number of shards.
     fn end(&mut self, end: End) -> Result<(), String> {
         log::debug!("the node ends, {}", end.told());
+        self.world.held.clear();
         if end == End::Stop && !self.world.shut_down() {
             return Err("it does not stop".to_owned());
         }
@@ -321,7 +324,7 @@ impl Life {
             self.crash_while_starting();
         }
         if self.random.one_in(6) {
-            self.rot();
+            self.rot(end);
         }
         if let Err(error) = self.world.try_start() {
             log::debug!("it does not start: {error}");
@@ -350,8 +353,11 @@ impl Life {
     }
 
     /// Bits flip while the node is down.
-    fn rot(&mut self) {
-        let data = self.world.storage.data();
+    fn rot(&mut self, end: End) {
+        let mut data = self.world.storage.data();
+        if end != End::Stop {
+            data.retain(|(path, _)| !path.contains("segment"));
+        }
         for _ in 0..1 + self.random.below(2) {
             // Any file as likely as any other, however large.
             let mut files: Vec<&String> = data.iter().map(|(path, _)| path).collect();
