@@ -63,7 +63,7 @@ pub fn live(seed: u64) -> Result<Report, String> {
     for _ in 0..ROUNDS {
         life.round()?;
     }
-    life.end(End::Stop)?;
+    life.end(End::Stop, true)?;
     life.report.lives = 1;
     let (reads, writes) = life.world.failed;
     life.report.add_faults(Fault::ReadFailed, reads);
@@ -111,13 +111,13 @@ impl Life {
         let fails = self.plan_faults();
         let count = 1 + self.random.below(14);
         let at_once = 1 + self.random.below(5);
-        let steps = if ends { self.random.below(40 * count) } else { usize::MAX };
+        let steps = if ends && !self.random.one_in(4) { self.random.below(40 * count) } else { usize::MAX };
         let history = self.requests(count, at_once, steps)?;
         self.explain(&history)?;
         let failed = (0..self.world.settings.shards).any(|shard| self.world.shard(shard).has_failed());
         if ends || failed {
             let end = [End::Power, End::Kill, End::Stop][self.random.below(3)];
-            return self.end(end);
+            return self.end(end, !failed && steps == usize::MAX);
         }
         if !fails && self.random.one_in(4) {
             self.check()?;
@@ -310,8 +310,9 @@ impl Life {
         }
     }
 
-    /// The node ends and starts again, with another number of shards.
-    fn end(&mut self, end: End) -> Result<(), String> {
+    /// The node ends and starts again, with another number of shards. Where it was at rest its logs say so, and rot in
+    /// them is found.
+    fn end(&mut self, end: End, at_rest: bool) -> Result<(), String> {
         log::debug!("the node ends, {}", end.told());
         self.world.held.clear();
         if end == End::Stop && !self.world.shut_down() {
@@ -324,7 +325,7 @@ impl Life {
             self.crash_while_starting();
         }
         if self.random.one_in(6) {
-            self.rot(end);
+            self.rot(at_rest || end == End::Stop);
         }
         if let Err(error) = self.world.try_start() {
             log::debug!("it does not start: {error}");
@@ -353,9 +354,9 @@ impl Life {
     }
 
     /// Bits flip while the node is down.
-    fn rot(&mut self, end: End) {
+    fn rot(&mut self, logs_too: bool) {
         let mut data = self.world.storage.data();
-        if end != End::Stop {
+        if !logs_too {
             data.retain(|(path, _)| !path.contains("segment"));
         }
         for _ in 0..1 + self.random.below(2) {

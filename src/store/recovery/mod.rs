@@ -7,9 +7,14 @@
 //!    are absolute, so replaying them twice is harmless. They go to their pages through log 0's double-write area.
 //! 4. Orders are merged from images and logs, the highest sequence of each AN wins, and go as one image to each log.
 //! 5. The double-write areas are emptied: a page that rots later must not be taken back to an old copy.
-//! 6. The control blocks get a new epoch and the new S, log 0's first. With that one write the recovery is done: what
-//!    other logs still hold is at or below S. Both slots are written, so that the loss of one loses nothing.
-//! 7. Missing logs are made and surplus ones removed, under names that are no log's while they are incomplete.
+//! 6. Missing logs are made, with the new S, under names that are no log's while they are incomplete.
+//! 7. The control blocks get a new epoch and the new S, log 0's first, and the number of logs. Both slots are written, so
+//!    that the loss of one loses nothing.
+//! 8. Surplus logs are removed.
+//!
+//! With the first control block that says S, a new log's or log 0's, the recovery is done: what other logs still hold
+//! is at or below S. Log 0's block names as many logs as there are, or fewer until steps 6 to 8 are through; so a log
+//! that somebody removed is missed.
 
 mod logs;
 mod replay;

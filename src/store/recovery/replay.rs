@@ -96,6 +96,9 @@ impl Replay {
     }
 
     /// Takes the records of a control block's log; where its segments were being made it has none.
+    ///
+    /// A log is read from the start of a segment, so it has records that are in place already. Batches lost among those
+    /// cost nothing: the records of one log are in the order of their sequences.
     pub fn read_log(&mut self, storage: &dyn Storage, control: &Control) -> Result<Scanned, StoreError> {
         let source = Source {
             writer: control.writer,
@@ -104,7 +107,16 @@ impl Replay {
             segments: control.segments,
             segment_bytes: control.segment_bytes,
         };
-        scan(storage, &source, &mut |record| self.take(record))
+        let scanned = scan(storage, &source, &mut |record| self.take(record))?;
+        if let Some(lost) = scanned.lost {
+            let path = files::segment(source.writer, lost.segment);
+            let (offset, batch) = (lost.offset, scanned.next_batch);
+            if lost.highest_sequence > self.in_place {
+                return Err(StoreError::LostBatch { path, offset, batch });
+            }
+            log::warn!("{path} is damaged at offset {offset}: batch {batch} is lost, but all it said is in place");
+        }
+        Ok(scanned)
     }
 
     fn take(&mut self, record: &CommitRecord<'_>) -> Result<(), StoreError> {
