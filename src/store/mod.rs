@@ -20,6 +20,7 @@
 //! * [`orders`]: payout addresses of trade lockers
 //! * [`pages`]: pages in their place
 //! * [`recovery`]: opens a data directory
+//! * [`verify`], [`rebuild`]: say what is damaged, and repair what can be
 //! * [`create`]: makes a data directory
 //! * [`reference_data`]: imports and exports the reference's data directory
 //! * [`mint`]: puts new coins into circulation, offline
@@ -36,7 +37,9 @@ pub mod layout;
 pub mod mint;
 pub mod orders;
 pub mod pages;
+pub mod rebuild;
 pub mod recovery;
 pub mod reference_data;
 pub mod storage;
+pub mod verify;
 pub mod wal;

@@ -11,8 +11,8 @@
 //!    other logs still hold is at or below S. Both slots are written, so that the loss of one loses nothing.
 //! 7. Missing logs are made and surplus ones removed, under names that are no log's while they are incomplete.
 
-mod logs;
-mod replay;
+pub(super) mod logs;
+pub(super) mod replay;
 
 #[cfg(test)]
 mod tests;
