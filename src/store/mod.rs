@@ -21,6 +21,7 @@
 //! * [`pages`]: pages in their place
 //! * [`recovery`]: opens a data directory
 //! * [`verify`], [`rebuild`]: say what is damaged, and repair what can be
+//! * [`inspect`]: shows what is in it, for a person
 //! * [`create`]: makes a data directory
 //! * [`reference_data`]: imports and exports the reference's data directory
 //! * [`mint`]: puts new coins into circulation, offline
@@ -33,6 +34,7 @@ pub mod create;
 pub mod double_write;
 pub mod error;
 pub mod files;
+pub mod inspect;
 pub mod layout;
 pub mod mint;
 pub mod orders;

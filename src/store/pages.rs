@@ -136,8 +136,9 @@ pub fn read_all_pages<V: Visit + Send>(
     })
 }
 
-/// Reads every page, in order, and gives it to `visit` with what it turned out to be: damaged ones too, and zeros for
-/// those that were never used. What the storage cannot read is damaged; what a file is too short for reads as zeros.
+/// Reads every page, in order, and gives it to `visit` with what it turned out to be: damaged ones too, and those that
+/// were never used, for which the frame means nothing. What the storage cannot read is damaged; what a file is too short
+/// for was never used.
 pub fn survey_pages(storage: &dyn Storage, visit: &mut dyn FnMut(PageNumber, &PageFrame, PageState)) {
     let used = UsedPages::none();
     let mut reader = Reader::new(storage, &used);
@@ -147,6 +148,20 @@ pub fn survey_pages(storage: &dyn Storage, visit: &mut dyn FnMut(PageNumber, &Pa
             let state = reader.state(page);
             visit(page, &reader.frame, state);
         }
+    }
+}
+
+/// Reads one page as [`survey_pages`] does.
+pub fn survey_page(storage: &dyn Storage, page: PageNumber, frame: &mut PageFrame) -> PageState {
+    read_what_can_be_read(storage, page, frame.bytes_mut());
+    frame.state(page)
+}
+
+fn read_what_can_be_read(storage: &dyn Storage, page: PageNumber, bytes: &mut [u8]) {
+    let path = files::coins(page.denomination());
+    if storage.read_what_is_there(&path, files::page_offset(page), bytes).is_err() {
+        // Neither a page nor zeros.
+        bytes.fill(0xFF);
     }
 }
 
@@ -191,18 +206,13 @@ impl<'a> Reader<'a> {
         self.first_data = self.first;
         let pages = PageNumber::all().skip(usize::from(self.first));
         for (page, bytes) in pages.zip(self.bytes.chunks_exact_mut(PAGE_BYTES)) {
-            let path = files::coins(page.denomination());
-            if self.storage.read_what_is_there(&path, files::page_offset(page), bytes).is_err() {
-                // Neither a page nor zeros.
-                bytes.fill(0xFF);
-            }
+            read_what_can_be_read(self.storage, page, bytes);
         }
     }
 
-    /// Brings a loaded page into the frame and says what it is.
+    /// Says what a loaded page is and brings it into the frame, unless it is in a hole.
     fn state(&mut self, page: PageNumber) -> PageState {
         if page.get() < self.first_data {
-            self.frame.bytes_mut().fill(0);
             return PageState::NeverUsed;
         }
         let at = usize::from(page.get() - self.first) * PAGE_BYTES;

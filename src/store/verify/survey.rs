@@ -227,6 +227,11 @@ impl Survey {
         &self.changed[first..end]
     }
 
+    /// Whether neither control blocks nor logs ever heard of a page.
+    pub fn knows_nothing_of(&self, page: PageNumber) -> bool {
+        !self.used.contains(page) && self.changed_on(page).is_empty()
+    }
+
     /// The sequence of the newest record of a coin that the logs have and its page in its place may not have.
     pub fn logged_change(&self, coin: CoinId) -> Option<u64> {
         self.replay.record(coin).map(|(sequence, _)| sequence)
@@ -234,7 +239,7 @@ impl Survey {
 
     /// Whether a page in its place, whole with coins in it, can be unknown to the control blocks.
     pub fn may_be_unnoted(&self, page: PageNumber) -> bool {
-        !self.settled || self.used.contains(page) || !self.changed_on(page).is_empty()
+        !self.settled || !self.knows_nothing_of(page)
     }
 
     /// The highest sequence that anything may have.

@@ -6,7 +6,7 @@ use super::report::{Finding, Repair, Totals};
 use super::survey::{Origin, Survey};
 use crate::coin::{COINS_PER_PAGE, DENOMINATIONS, PAGES, PageNumber, Place, Secret};
 use crate::store::files;
-use crate::store::layout::{PAGE_BYTES, PageFrame};
+use crate::store::layout::{PAGE_BYTES, PageFrame, PageState};
 use crate::store::pages::survey_pages;
 use crate::store::storage::Storage;
 
@@ -82,6 +82,42 @@ impl Run {
     }
 }
 
+/// A page as the next start would have it.
+pub struct Page<'a> {
+    /// Which.
+    pub number: PageNumber,
+    /// What is in its place.
+    pub state: PageState,
+    /// Where its content is from.
+    pub origin: Origin,
+    /// Its sequence then.
+    pub sequence: u64,
+    /// Its coins; means nothing where the page is lost.
+    pub frame: &'a PageFrame,
+}
+
+/// Gives every page to `visit`, in order, but those that nobody ever heard of.
+pub fn each_page(
+    storage: &dyn Storage,
+    survey: &Survey,
+    progress: &mut dyn FnMut(u64, u64),
+    visit: &mut dyn FnMut(&Page<'_>),
+) {
+    let mut frame = PageFrame::zeroed();
+    survey_pages(storage, &mut |number, read, state| {
+        progress(u64::from(number.get()) + 1, u64::from(PAGES));
+        if state == PageState::NeverUsed && survey.knows_nothing_of(number) {
+            return;
+        }
+        match state {
+            PageState::NeverUsed => frame.bytes_mut().fill(0),
+            _ => frame.bytes_mut().copy_from_slice(read.bytes()),
+        }
+        let (origin, sequence) = survey.bring(number, state, &mut frame);
+        visit(&Page { number, state, origin, sequence, frame: &frame });
+    });
+}
+
 /// Reads every page and counts the coins as the next start would have them.
 pub fn walk(
     storage: &dyn Storage,
@@ -92,38 +128,36 @@ pub fn walk(
     let orders: HashSet<Secret> = survey.orders().into_iter().map(|order| order.an).collect();
     let mut walked = Walked { totals: [Totals::default(); DENOMINATIONS], on_sale: HashSet::new() };
     let mut run: Option<Run> = None;
-    let mut frame = PageFrame::zeroed();
-    survey_pages(storage, &mut |page, read, state| {
-        frame.bytes_mut().copy_from_slice(read.bytes());
-        let (origin, sequence) = survey.bring(page, state, &mut frame);
-        let totals = &mut walked.totals[page.denomination().index()];
-        let coins = match origin {
+    each_page(storage, survey, progress, &mut |page| {
+        let totals = &mut walked.totals[page.number.denomination().index()];
+        let coins = match page.origin {
             Origin::Damaged | Origin::Lost => {
                 totals.unknown += u64::from(COINS_PER_PAGE);
                 0
             }
-            Origin::Nowhere if sequence == 0 => 0,
-            _ => count(&frame, &orders, totals, &mut walked.on_sale),
+            _ => count(page.frame, &orders, totals, &mut walked.on_sale),
         };
-        if let Some(trouble) = trouble(survey, page, (origin, sequence), coins) {
+        if let Some(trouble) = trouble(survey, page, coins) {
+            let number = page.number;
             match &mut run {
-                Some(run) if run.is_continued_by(page, trouble) => run.last = page,
-                _ => findings.extend(run.replace(Run { first: page, last: page, trouble }).map(|run| run.finding())),
+                Some(run) if run.is_continued_by(number, trouble) => run.last = number,
+                _ => {
+                    findings.extend(run.replace(Run { first: number, last: number, trouble }).map(|run| run.finding()));
+                }
             }
         }
-        progress(u64::from(page.get()) + 1, u64::from(PAGES));
     });
     findings.extend(run.map(|run| run.finding()));
     walked
 }
 
-fn trouble(survey: &Survey, page: PageNumber, (origin, sequence): (Origin, u64), coins: u64) -> Option<Trouble> {
-    match origin {
-        Origin::Place if sequence > survey.logged() => Some(Trouble::Ahead),
-        Origin::Place if coins > 0 && !survey.may_be_unnoted(page) => Some(Trouble::Unnoted),
+fn trouble(survey: &Survey, page: &Page<'_>, coins: u64) -> Option<Trouble> {
+    match page.origin {
+        Origin::Place if page.sequence > survey.logged() => Some(Trouble::Ahead),
+        Origin::Place if coins > 0 && !survey.may_be_unnoted(page.number) => Some(Trouble::Unnoted),
         Origin::Place | Origin::Nowhere => None,
         Origin::Copy => Some(Trouble::Torn),
-        Origin::Logs if sequence == 0 => Some(Trouble::NeverUsed),
+        Origin::Logs if page.sequence == 0 => Some(Trouble::NeverUsed),
         Origin::Logs => Some(Trouble::Logged),
         Origin::Damaged => Some(Trouble::Damaged),
         Origin::Lost => Some(Trouble::Lost),
