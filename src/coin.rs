@@ -13,6 +13,8 @@ use std::hash::{Hash, Hasher};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
+use crate::calendar::date;
+
 /// Denominations a node keeps: -8..=6.
 pub const DENOMINATIONS: usize = 15;
 /// Serial numbers a denomination has.
@@ -385,15 +387,8 @@ impl Months {
 
     /// The months that a time, in seconds since 1970-01-01 UTC, is after February 2023, within 1..=255.
     pub const fn at(unix_seconds: u64) -> Self {
-        // The calendar by days since 0000-03-01, as all of a year's irregularity then comes last.
-        let days = (unix_seconds / 86_400) as i64 + 719_468;
-        let era = days / 146_097;
-        let day_of_era = days % 146_097;
-        let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let months_after_march = (5 * day_of_year + 2) / 153;
-        let months = (era * 400 + year_of_era) * 12 + months_after_march + 2;
-        let since_february_2023 = months - (2023 * 12 + 1);
+        let (year, month, _) = date(unix_seconds);
+        let since_february_2023 = (year - 2023) * 12 + month - 2;
         Self(if since_february_2023 < 1 {
             1
         } else if since_february_2023 > 255 {

@@ -1,7 +1,7 @@
 //! A RAIDA node: lockers, the market of trade lockers and change-making.
 //!
 //! # Layout, in the order a request travels
-//! * [`coin`]: what a coin is; everything else speaks in its types. [`settings`]: every bound and choice. [`entropy`].
+//! * [`coin`]: what a coin is; everything else speaks in its types. [`settings`]: every bound and choice. [`entropy`], [`calendar`].
 //! * [`config`]: `raida.toml`, every bound in it.
 //! * [`wire`]: bytes to typed requests and back; header, seal, request, reply, status.
 //! * [`command`]: the commands, pure: a request and what shards said of it become a plan.
@@ -14,6 +14,7 @@
 //!
 //! Arrows point down or stay in their line; `README.md` has the flow.
 
+pub mod calendar;
 pub mod client;
 pub mod coin;
 pub mod command;

@@ -23,7 +23,7 @@ use raida::store::wal::Geometry;
 
 use super::exit::{ExitStatus, Failure, OrFailure};
 use super::mint::this_month;
-use super::offline::{mint_into, store_failure, wallet_error};
+use super::offline::{data_failure, mint_into, quoted, wallet_error};
 use super::serve::{ready_line, say, serve};
 
 /// The wallet's name in the data directory.
@@ -80,7 +80,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     match build(&data, fill) {
         Ok(()) => say(&format!("made {} with {} coins in {WALLET}", data.display(), coins()))?,
         Err(StoreError::NotEmpty { .. }) => {}
-        Err(error) => return Err(store_failure(error)),
+        Err(error) => return Err(data_failure(error, &data)),
     }
     let mut config = Config::default();
     config.server.threads = shards;
@@ -126,23 +126,5 @@ fn shortest(path: &Path) -> PathBuf {
     match path.strip_prefix(&folder) {
         Ok(below) => Path::new(".").join(below),
         Err(_) => path.to_path_buf(),
-    }
-}
-
-/// A path as a word of a shell.
-fn quoted(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+".contains(letter);
-    if text.chars().all(plain) { text.into_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_is_one_word_of_a_shell() {
-        assert_eq!(quoted(Path::new("./raida-dev/wallet.jsonl")), "./raida-dev/wallet.jsonl");
-        assert_eq!(quoted(Path::new("/my data/it's")), "'/my data/it'\\''s'");
     }
 }

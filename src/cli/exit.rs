@@ -30,11 +30,13 @@ pub enum ExitStatus {
     Address = 8,
     /// The machine failed while it ran: a disk, a file, memory.
     Machine = 9,
+    /// A data directory is damaged, and `raida rebuild` repairs it.
+    Repairable = 10,
 }
 
 impl ExitStatus {
     /// Every status, in order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Done,
         Self::Refused,
         Self::Usage,
@@ -45,6 +47,7 @@ impl ExitStatus {
         Self::Kernel,
         Self::Address,
         Self::Machine,
+        Self::Repairable,
     ];
 
     /// What it means, for help, manual and README.
@@ -60,13 +63,14 @@ impl ExitStatus {
             Self::Kernel => "the kernel lacks a feature, or forbids it",
             Self::Address => "address cannot be listened on",
             Self::Machine => "disk, file or memory failed",
+            Self::Repairable => "data directory damaged, `raida rebuild` repairs it",
         }
     }
 
     /// The table as the help shows it.
     pub fn table() -> String {
         let rows: Vec<String> =
-            Self::ALL.iter().map(|status| format!("  {}  {}", *status as u8, status.meaning())).collect();
+            Self::ALL.iter().map(|status| format!("{:>4}  {}", *status as u8, status.meaning())).collect();
         format!("Exit status:\n{}", rows.join("\n"))
     }
 }

@@ -3,12 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use raida::store::reference_data::{ImportReport, import};
 
 use super::exit::Failure;
-use super::offline::store_failure;
+use super::offline::{money, progress_bar, store_failure};
 use super::serve::say;
 
 /// Make a data directory from that of the C server
@@ -29,23 +28,18 @@ pub struct Arguments {
 
 /// Imports, with a progress bar where standard error is a terminal.
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} pages, {elapsed} of {duration}");
-    let bar = ProgressBar::new(0).with_style(style.expect("a template that is right"));
-    let report = import(&arguments.from, &arguments.data, &mut |done, all| {
-        bar.set_length(all);
-        bar.set_position(done);
-    });
+    let (bar, mut progress) = progress_bar();
+    let report = import(&arguments.from, &arguments.data, &mut progress);
     bar.finish_and_clear();
     say(&summary(&report.map_err(store_failure)?))
 }
 
 /// The counts, a line each; those of oddities only where there are any.
 fn summary(report: &ImportReport) -> String {
-    const UNITS: u128 = 100_000_000;
     let mut lines = vec![
         format!("pages            {}", report.pages),
         format!("coins            {}", report.coins),
-        format!("value            {}.{:08}", report.value / UNITS, report.value % UNITS),
+        format!("value            {}", money(report.value)),
         format!("trade lockers    {}", report.orders),
     ];
     let mut also = |label: &str, count: u64, what: &str| {

@@ -14,7 +14,7 @@ use raida::store::storage::Directory;
 use raida::store::wal::Geometry;
 
 use super::exit::Failure;
-use super::offline::{mint_into, store_failure, wallet_error};
+use super::offline::{data_failure, mint_into, store_failure, wallet_error};
 use super::serve::say;
 
 /// Put new coins into circulation while no node serves the data directory
@@ -43,7 +43,8 @@ pub struct Arguments {
     wallet: PathBuf,
 }
 
-fn denomination(text: &str) -> Result<Denomination, String> {
+/// A denomination as it is typed.
+pub fn denomination(text: &str) -> Result<Denomination, String> {
     text.parse().ok().and_then(Denomination::new).ok_or_else(|| "a denomination is -8 to 6".to_owned())
 }
 
@@ -62,6 +63,6 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let directory = Directory::open(&data).map_err(store_failure)?;
     let mut file = Wallet::open(&wallet).map_err(|error| store_failure(wallet_error(error)))?;
     let coins = Mint { den, first_sn, count, mfs: this_month() };
-    let minted = mint_into(&directory, &coins, &mut file).map_err(store_failure)?;
+    let minted = mint_into(&directory, &coins, &mut file).map_err(|error| data_failure(error, &data))?;
     say(&format!("minted {minted} coins of denomination {den}, their secrets are in {}", wallet.display()))
 }

@@ -8,9 +8,13 @@ mod dev;
 mod exit;
 mod generate;
 mod import;
+mod inspect;
+mod inspect_log;
 mod mint;
 mod offline;
+mod rebuild;
 mod serve;
+mod verify;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -37,6 +41,9 @@ enum Command {
     Serve(serve::Arguments),
     Import(import::Arguments),
     Mint(mint::Arguments),
+    Verify(verify::Arguments),
+    Rebuild(rebuild::Arguments),
+    Inspect(inspect::Arguments),
     Client(Box<ClientArguments>),
     Completions(generate::CompletionsArguments),
     Manual(generate::ManualArguments),
@@ -69,6 +76,9 @@ fn run(command: Command) -> Result<ExitStatus, Failure> {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Import(arguments) => import::run(arguments),
         Command::Mint(arguments) => mint::run(arguments),
+        Command::Verify(arguments) => return verify::run(&arguments),
+        Command::Rebuild(arguments) => return rebuild::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Client(arguments) => return client::run(&arguments),
         Command::Completions(arguments) => generate::completions(arguments, &mut table()),
         Command::Manual(arguments) => generate::manual(arguments, table()),
@@ -125,7 +135,7 @@ mod tests {
     fn help_lists_every_exit_status() {
         let help = parse(["raida", "--help"].into_iter().map(OsString::from)).err().expect("help").to_string();
         for status in ExitStatus::ALL {
-            assert!(help.contains(&format!("  {}  {}", status as u8, status.meaning())), "{status:?}");
+            assert!(help.contains(&format!("{:>4}  {}", status as u8, status.meaning())), "{status:?}");
         }
     }
     #[test]

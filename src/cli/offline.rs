@@ -1,6 +1,9 @@
 //! What the subcommands share that work on a data directory while no node serves it.
 
 use std::io;
+use std::path::Path;
+
+use indicatif::{ProgressBar, ProgressStyle};
 
 use raida::client::Error as ClientError;
 use raida::client::wallet::{Pending, Wallet};
@@ -35,6 +38,41 @@ pub fn wallet_error(error: ClientError) -> StoreError {
     }
 }
 
+/// A bar of pages on standard error, where that is a terminal; and how far it is.
+pub fn progress_bar() -> (ProgressBar, impl FnMut(u64, u64)) {
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} pages, {elapsed} of {duration}");
+    let bar = ProgressBar::new(0).with_style(style.expect("a template that is right"));
+    let shown = bar.clone();
+    let progress = move |done, all| {
+        shown.set_length(all);
+        shown.set_position(done);
+    };
+    (bar, progress)
+}
+
+/// An amount in units of 10^-8, as people write it.
+pub fn money(units: u128) -> String {
+    const UNITS: u128 = 100_000_000;
+    format!("{}.{:08}", units / UNITS, units % UNITS)
+}
+
+/// A path as a word of a shell.
+pub fn quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+".contains(letter);
+    if text.chars().all(plain) { text.into_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+/// What went wrong with the data directory `data`; of damage with the command that says more.
+pub fn data_failure(error: StoreError, data: &Path) -> Failure {
+    let is_damage = error.is_damage();
+    let failure = store_failure(error);
+    match is_damage {
+        true => Failure { line: format!("{}: see `raida verify --data {}`", failure.line, quoted(data)), ..failure },
+        false => failure,
+    }
+}
+
 /// The exit status of what went wrong with a data directory.
 pub fn store_failure(error: StoreError) -> Failure {
     let status = match &error {
@@ -44,4 +82,25 @@ pub fn store_failure(error: StoreError) -> Failure {
         _ => ExitStatus::Data,
     };
     Failure::new(status, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_one_word_of_a_shell() {
+        assert_eq!(quoted(Path::new("./raida-dev/wallet.jsonl")), "./raida-dev/wallet.jsonl");
+        assert_eq!(quoted(Path::new("/my data/it's")), "'/my data/it'\\''s'");
+    }
+
+    #[test]
+    fn damage_names_the_command_that_says_more() {
+        let data = Path::new("/var/lib/raida/data");
+        let damaged = data_failure(StoreError::DamagedControl { path: "log/0/control".to_owned() }, data);
+        assert_eq!(damaged.line, "log/0/control is damaged: see `raida verify --data /var/lib/raida/data`");
+        assert_eq!(damaged.status, ExitStatus::Data);
+        let locked = data_failure(StoreError::Locked { path: "/d".to_owned() }, data);
+        assert!(locked.status == ExitStatus::Locked && !locked.line.contains("verify"), "{locked:?}");
+    }
 }

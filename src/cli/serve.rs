@@ -16,7 +16,7 @@ use raida::reactor::ring::RingError;
 use raida::settings::Settlement;
 
 use super::exit::{ExitStatus, Failure, OrFailure};
-use super::offline::store_failure;
+use super::offline::data_failure;
 
 /// Serve a data directory
 ///
@@ -117,7 +117,7 @@ pub fn serve(data: &Path, config: &Config, serving: impl FnOnce(&Node) -> Result
     prepare_process().or_failure(ExitStatus::Machine)?;
     // Before any thread starts, so that all of them leave the signals to this one.
     let termination = Termination::catch().or_failure(ExitStatus::Machine)?;
-    let node = Node::start(NodeOptions::new(data, config)).map_err(start_failure)?;
+    let node = Node::start(NodeOptions::new(data, config)).map_err(|error| start_failure(error, data))?;
     serving(&node)?;
     let signal = termination.wait().or_failure(ExitStatus::Machine)?;
     log::info!("{signal}: finishing what is in flight");
@@ -165,9 +165,9 @@ fn warn_of(config: &Config) {
     }
 }
 
-fn start_failure(error: StartError) -> Failure {
+fn start_failure(error: StartError, data: &Path) -> Failure {
     match error {
-        StartError::Store(error) => store_failure(error),
+        StartError::Store(error) => data_failure(error, data),
         StartError::Kernel(RingError::Failed(ref cause)) if cause.raw_os_error() == Some(libc::ENOMEM) => {
             let hint = "raise the limit of locked memory (`ulimit -l`, LimitMEMLOCK= in a unit)";
             Failure::new(ExitStatus::Kernel, format_args!("{error}: {hint}"))

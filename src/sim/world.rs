@@ -11,10 +11,11 @@ use crate::shard::interface::{DiskDone, DiskError, DiskOp, Input, Now, Origin, O
 use crate::shard::message::Message;
 use crate::shard::partition::page_owner;
 use crate::shard::start::ShardBuilder;
+use crate::store::control::UsedPages;
 use crate::store::double_write::page_at;
 use crate::store::error::StoreError;
 use crate::store::layout::{PAGE_BYTES, PageFrame, PageState};
-use crate::store::pages::{PageWriter, read_pages};
+use crate::store::pages::{PageWriter, read_page, read_pages};
 use crate::store::storage::{Memory, Storage};
 use crate::store::wal::{Geometry, record_bytes};
 use crate::store::{files, recovery};
@@ -244,21 +245,25 @@ impl World {
 
     /// Mints coins while the node is down: writes pages to their places. Only for a world not started.
     pub fn mint(storage: &dyn Storage, coins: &[(CoinId, Secret)], month: u8) {
-        let used = crate::store::control::UsedPages::none();
+        let mut opened = recovery::open_as_it_is(storage).expect("a data directory");
+        let mut used = UsedPages::none();
         let mut writer = PageWriter::new(storage, 0);
         let mut coins = coins.to_vec();
         coins.sort_by_key(|(coin, _)| *coin);
         for of_page in coins.chunk_by(|a, b| a.0.page() == b.0.page()) {
             let page = of_page[0].0.page();
             let mut frame = PageFrame::zeroed();
-            crate::store::pages::read_page(storage, page, &used, &mut frame).expect("a whole page");
+            read_page(storage, page, &opened.used, &mut frame).expect("a whole page");
             for (coin, an) in of_page {
                 frame.set_record(coin.slot(), CoinRecord { an: *an, mfs: Months::new(month) });
             }
             frame.seal(page, 0);
             writer.add(page, &frame).expect("room");
+            used.insert(page);
         }
         writer.finish().expect("pages written");
+        let sequence = opened.sequence;
+        recovery::note_pages(storage, &mut opened, &used, sequence).expect("control blocks written");
     }
 
     /// Sends a request; its answer comes with [`World::answer`].

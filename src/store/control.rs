@@ -190,9 +190,9 @@ impl Control {
         })
     }
 
-    /// The block of both slots' bytes that counts: the whole one of the higher generation.
-    pub fn newest(slots: &[u8]) -> Option<Self> {
-        slots.chunks_exact(SLOT_BYTES).filter_map(Self::decode).max_by_key(|control| control.generation)
+    /// The block of two slots that counts: the whole one of the higher generation.
+    pub fn newest(slots: [Option<Self>; 2]) -> Option<Self> {
+        slots.into_iter().flatten().max_by_key(|control| control.generation)
     }
 }
 
@@ -252,12 +252,9 @@ mod tests {
         let older = control();
         let newer = Control { generation: older.generation + 1, sequence: 1 + older.sequence, ..older.clone() };
         assert_eq!((older.offset(), newer.offset()), (0, 4096));
-        let mut slots = [older.to_block().to_vec(), newer.to_block().to_vec()].concat();
-        assert_eq!(Control::newest(&slots), Some(newer));
-        slots[5000] ^= 1;
-        assert_eq!(Control::newest(&slots), Some(older));
-        slots[0] ^= 1;
-        assert_eq!(Control::newest(&slots), None);
+        assert_eq!(Control::newest([Some(older.clone()), Some(newer.clone())]), Some(newer));
+        assert_eq!(Control::newest([Some(older.clone()), None]), Some(older));
+        assert_eq!(Control::newest([None, None]), None);
     }
 
     #[test]

@@ -116,20 +116,23 @@ fn encode_header(header: &mut [u8], pages: &[PageNumber]) {
     header[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_be_bytes());
 }
 
-/// The whole pages of an area, with where they start in it. Empty where the header is not whole: then the batch was
-/// torn, and no page was written to its place from it.
-pub fn decode(area: &[u8]) -> Vec<(PageNumber, usize)> {
-    let Some(header) = area.get(..BLOCK_BYTES) else { return Vec::new() };
+/// How many pages the batch of an area has. `None` where the header is not whole: then the batch was torn, and no page
+/// was written to its place from it; or there never was one.
+pub fn batch_pages(area: &[u8]) -> Option<usize> {
+    let header = area.get(..BLOCK_BYTES)?;
     let mut unsigned = header.to_vec();
     unsigned[CRC_AT..CRC_AT + 4].fill(0);
     let whole = &header[..4] == MAGIC
         && header[4..6] == VERSION.to_be_bytes()
         && header[CRC_AT..CRC_AT + 4] == crc32c::crc32c(&unsigned).to_be_bytes();
-    if !whole {
-        return Vec::new();
-    }
-    let count = usize::from(u16::from_be_bytes([header[6], header[7]])).min(PAGES_PER_BATCH);
-    let numbers = header[PAGES_AT..].chunks_exact(2).map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]]));
+    whole.then(|| usize::from(u16::from_be_bytes([header[6], header[7]])).min(PAGES_PER_BATCH))
+}
+
+/// The whole pages of an area, with where they start in it.
+pub fn decode(area: &[u8]) -> Vec<(PageNumber, usize)> {
+    let count = batch_pages(area).unwrap_or(0);
+    let numbers = area.get(PAGES_AT..BLOCK_BYTES).unwrap_or_default().chunks_exact(2);
+    let numbers = numbers.map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]]));
     let pages = numbers.take(count).enumerate();
     pages
         .filter_map(|(index, number)| {
@@ -179,6 +182,7 @@ mod tests {
     fn what_is_whole_is_found() {
         let [first, second] = [258, 14_999].map(|number| PageNumber::new(number).unwrap());
         assert_eq!(decode(&area()), [(first, 4096), (second, 24_576)]);
+        assert_eq!(batch_pages(&area()), Some(2));
         let mut torn = area();
         torn[30_000] ^= 1;
         assert_eq!(decode(&torn), [(first, 4096)]);
@@ -186,7 +190,7 @@ mod tests {
         for at in 0..200 {
             let mut torn = area();
             torn[at] ^= 1;
-            assert_eq!(decode(&torn), [], "byte {at}");
+            assert_eq!((decode(&torn), batch_pages(&torn)), (vec![], None), "byte {at}");
         }
         assert_eq!(decode(&[0; AREA_BYTES]), []);
         assert_eq!(decode(&[]), []);

@@ -104,6 +104,19 @@ impl StoreError {
         let path = path.to_string();
         move |source| Self::Io { doing, path, source }
     }
+
+    /// Whether something in a data directory is not as it was written: [`verify`](super::verify) says more.
+    pub fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Self::DamagedPage { .. }
+                | Self::LostPage { .. }
+                | Self::DamagedControl { .. }
+                | Self::DamagedOrders { .. }
+                | Self::DamagedFile { .. }
+                | Self::Contradiction { .. }
+        )
+    }
 }
 
 impl fmt::Display for StoreError {
@@ -115,26 +128,18 @@ impl fmt::Display for StoreError {
             Self::NotEmpty { path } => write!(f, "{path} is there already and not empty"),
             Self::DamagedPage { page } => {
                 write_page(f, *page)?;
-                f.write_str(" is damaged and has no whole copy: restore the data directory from a backup")
+                f.write_str(" is damaged and has no whole copy")
             }
             Self::LostPage { page } => {
                 write_page(f, *page)?;
-                f.write_str(" held coins and reads as zeros: restore the data directory from a backup")
+                f.write_str(" held coins and reads as zeros")
             }
-            Self::DamagedControl { path } => {
-                write!(f, "{path} is damaged: restore the data directory from a backup")
+            Self::LostBatch { path, offset, batch } => {
+                write!(f, "{path} is damaged at offset {offset}, batch {batch} with answered commands is lost")
             }
-            Self::DamagedOrders { path } => {
-                write!(f, "{path} is damaged, payout addresses are lost: restore the data directory from a backup")
-            }
-            Self::DamagedFile { path, why } => {
-                write!(f, "{path} is damaged, {why}: restore the data directory from a backup")
-            }
-            Self::LostBatch { path, offset, batch } => write!(
-                f,
-                "{path} is damaged at offset {offset}, batch {batch} with answered commands is lost: \
-                 restore the data directory from a backup"
-            ),
+            Self::DamagedControl { path } => write!(f, "{path} is damaged"),
+            Self::DamagedOrders { path } => write!(f, "{path} is damaged, payout addresses are lost"),
+            Self::DamagedFile { path, why } => write!(f, "{path} is damaged, {why}"),
             Self::Contradiction { coin, sequence } => {
                 write!(f, "the logs contradict each other on coin {coin:?}, sequence {sequence}")
             }
@@ -171,8 +176,7 @@ mod tests {
         let page = PageNumber::new(1003).unwrap();
         assert_eq!(
             StoreError::DamagedPage { page }.to_string(),
-            "coins/01.pages: page 3 of denomination -7 is damaged and has no whole copy: \
-             restore the data directory from a backup"
+            "coins/01.pages: page 3 of denomination -7 is damaged and has no whole copy"
         );
         assert_eq!(
             StoreError::io("read", "log/0/control")(io::Error::from_raw_os_error(5)).to_string(),

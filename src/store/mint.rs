@@ -3,6 +3,9 @@
 //! The secrets come first: they are in the caller's hands, who has written them where they are safe, before the first
 //! page is written. A crash after that leaves the first of the coins in circulation and the others free; the wallet
 //! has the secrets of all.
+//!
+//! A page that was never used is written and noted before coins are in it: the logs know nothing of minted coins, so a
+//! page that has some is always one that the control blocks know.
 
 use super::control::UsedPages;
 use super::error::StoreError;
@@ -64,20 +67,26 @@ pub fn mint(
     }
     let minted: Vec<Minted> = coins.iter().map(|coin| (*coin, fresh_secret(random))).collect();
     save(&minted)?;
-    let mut written = UsedPages::none();
     let pages: Vec<_> = coins.chunk_by(|a, b| a.page() == b.page()).map(|coins| coins[0].page()).collect();
+    let sequence = opened.sequence + 1;
+    let new: Vec<_> = pages.iter().copied().filter(|page| !opened.used.contains(*page)).collect();
+    let mut noted = UsedPages::none();
+    let mut writer = PageWriter::new(storage, 0);
+    change_pages(storage, &new, &opened.used, &mut writer, &mut |page, _, before| {
+        noted.insert(page);
+        before
+    })?;
+    writer.finish()?;
+    note_pages(storage, &mut opened, &noted, sequence)?;
     let mut of_pages = minted.chunk_by(|a, b| a.0.page() == b.0.page());
     let mut writer = PageWriter::new(storage, 0);
-    let sequence = opened.sequence + 1;
-    change_pages(storage, &pages, &opened.used, &mut writer, &mut |page, frame, _| {
+    change_pages(storage, &pages, &opened.used, &mut writer, &mut |_, frame, _| {
         for (coin, an) in of_pages.next().expect("the coins of each page") {
             frame.set_record(coin.slot(), CoinRecord { an: *an, mfs: mint.mfs });
         }
-        written.insert(page);
         sequence
     })?;
     writer.finish()?;
-    note_pages(storage, &mut opened, &written, sequence)?;
     Ok(minted)
 }
 

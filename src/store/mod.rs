@@ -20,6 +20,8 @@
 //! * [`orders`]: payout addresses of trade lockers
 //! * [`pages`]: pages in their place
 //! * [`recovery`]: opens a data directory
+//! * [`verify`], [`rebuild`]: say what is damaged, and repair what can be
+//! * [`inspect`]: shows what is in it, for a person
 //! * [`create`]: makes a data directory
 //! * [`reference_data`]: imports and exports the reference's data directory
 //! * [`mint`]: puts new coins into circulation, offline
@@ -32,11 +34,14 @@ pub mod create;
 pub mod double_write;
 pub mod error;
 pub mod files;
+pub mod inspect;
 pub mod layout;
 pub mod mint;
 pub mod orders;
 pub mod pages;
+pub mod rebuild;
 pub mod recovery;
 pub mod reference_data;
 pub mod storage;
+pub mod verify;
 pub mod wal;

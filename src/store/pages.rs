@@ -126,6 +126,35 @@ pub fn read_all_pages<V: Visit + Send>(
     })
 }
 
+/// Reads every page, in order, and gives it to `visit` with what it turned out to be: damaged ones too, and those that
+/// were never used, for which the frame means nothing. What the storage cannot read is damaged; what a file is too short
+/// for was never used.
+pub fn survey_pages(storage: &dyn Storage, visit: &mut dyn FnMut(PageNumber, &PageFrame, PageState)) {
+    let used = UsedPages::none();
+    let mut reader = Reader::new(storage, &used);
+    for read in 0..READS {
+        reader.load_what_can_be_read(read);
+        for page in PageNumber::all().skip(usize::from(reader.first)).take(usize::from(PAGES_PER_READ)) {
+            let state = reader.state(page);
+            visit(page, &reader.frame, state);
+        }
+    }
+}
+
+/// Reads one page as [`survey_pages`] does.
+pub fn survey_page(storage: &dyn Storage, page: PageNumber, frame: &mut PageFrame) -> PageState {
+    read_what_can_be_read(storage, page, frame.bytes_mut());
+    frame.state(page)
+}
+
+fn read_what_can_be_read(storage: &dyn Storage, page: PageNumber, bytes: &mut [u8]) {
+    let path = files::coins(page.denomination());
+    if storage.read_what_is_there(&path, files::page_offset(page), bytes).is_err() {
+        // Neither a page nor zeros.
+        bytes.fill(0xFF);
+    }
+}
+
 /// Reads pages by the megabyte.
 struct Reader<'a> {
     storage: &'a dyn Storage,
@@ -159,18 +188,34 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    /// Loads the pages of one read as [`survey_pages`] says.
+    fn load_what_can_be_read(&mut self, read: u16) {
+        if self.load(read).is_ok() {
+            return;
+        }
+        self.first_data = self.first;
+        let pages = PageNumber::all().skip(usize::from(self.first));
+        for (page, bytes) in pages.zip(self.bytes.chunks_exact_mut(PAGE_BYTES)) {
+            read_what_can_be_read(self.storage, page, bytes);
+        }
+    }
+
+    /// Says what a loaded page is and brings it into the frame, unless it is in a hole.
+    fn state(&mut self, page: PageNumber) -> PageState {
+        if page.get() < self.first_data {
+            return PageState::NeverUsed;
+        }
+        let at = usize::from(page.get() - self.first) * PAGE_BYTES;
+        self.frame.bytes_mut().copy_from_slice(&self.bytes[at..at + PAGE_BYTES]);
+        self.frame.state(page)
+    }
+
     /// Gives the loaded pages of a shard to `visit`. One in a hole was never used, or is lost.
     fn visit<V: Visit + ?Sized>(&mut self, shard: u8, shards: u8, visit: &mut V) -> Result<(), StoreError> {
         let numbers = self.first..self.first + PAGES_PER_READ;
         for number in numbers.filter(|number| number % u16::from(shards) == u16::from(shard)) {
             let page = PageNumber::new(number).expect("a loaded page");
-            let mut state = PageState::NeverUsed;
-            if number >= self.first_data {
-                let at = usize::from(number - self.first) * PAGE_BYTES;
-                self.frame.bytes_mut().copy_from_slice(&self.bytes[at..at + PAGE_BYTES]);
-                state = self.frame.state(page);
-            }
-            if let PageState::Used(sequence) = checked(page, state, self.used)? {
+            if let PageState::Used(sequence) = checked(page, self.state(page), self.used)? {
                 visit(page, &self.frame, sequence);
             }
         }

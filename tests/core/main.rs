@@ -4,5 +4,6 @@ mod attacks;
 mod commands;
 mod common;
 mod model;
+mod offline;
 mod readme;
 mod statuses;

@@ -4,4 +4,6 @@ mod command_line;
 mod concurrency;
 mod crash;
 mod net;
+mod offline;
+mod program;
 mod transports;

@@ -24,19 +24,38 @@ pub struct Target {
     pub orders: Vec<Order>,
 }
 
-/// Removes what a crash left of logs and segments being made or removed.
+/// Removes what a crash left of files, logs and segments being made or removed.
 pub fn remove_left_overs(storage: &dyn Storage) -> Result<(), StoreError> {
-    for name in storage.list(files::LOGS)? {
-        let path = format!("{}/{name}", files::LOGS);
-        if name.ends_with(UNFINISHED) || name.ends_with(SURPLUS) {
-            remove_tree(storage, &path)?;
-        } else {
-            for name in storage.list(&path)?.iter().filter(|name| name.ends_with(UNFINISHED)) {
-                storage.remove(&format!("{path}/{name}"))?;
-            }
-        }
+    left_overs(storage)?.iter().try_for_each(|path| match storage.length(path)? {
+        Some(_) => storage.remove(path),
+        None => remove_tree(storage, path),
+    })
+}
+
+/// Files and directories that a crash left while they were made or removed.
+pub fn left_overs(storage: &dyn Storage) -> Result<Vec<String>, StoreError> {
+    let mut found = Vec::new();
+    let mut look = |directory: &str, endings: &[&str]| -> Result<(), StoreError> {
+        let names = storage.list(directory)?.into_iter();
+        let names = names.filter(|name| endings.iter().any(|ending| name.ends_with(ending)));
+        found.extend(names.map(|name| format!("{directory}/{name}")));
+        Ok(())
+    };
+    look(files::COINS, &[UNFINISHED])?;
+    look(files::LOGS, &[UNFINISHED, SURPLUS])?;
+    for shard in log_numbers(storage)? {
+        look(&files::log(shard), &[UNFINISHED])?;
     }
-    Ok(())
+    let node = format!("{}{UNFINISHED}", files::NODE);
+    found.extend(storage.length(&node)?.map(|_| node));
+    Ok(found)
+}
+
+/// The logs there are, in order.
+pub fn log_numbers(storage: &dyn Storage) -> Result<Vec<u8>, StoreError> {
+    let mut numbers: Vec<u8> = storage.list(files::LOGS)?.iter().filter_map(|name| name.parse().ok()).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
 }
 
 /// Removes a directory of files.
@@ -50,9 +69,7 @@ pub fn remove_tree(storage: &dyn Storage, path: &str) -> Result<(), StoreError> 
 /// The control blocks of all logs: log 0's, log 1's … There is at least one. As many are there as log 0's says, or more
 /// where a crash left some that were being made, or surplus ones.
 pub fn read_controls(storage: &dyn Storage) -> Result<Vec<Control>, StoreError> {
-    let mut found: Vec<u8> = storage.list(files::LOGS)?.iter().filter_map(|name| name.parse().ok()).collect();
-    found.sort_unstable();
-    let last = found.last().copied().unwrap_or(0);
+    let last = log_numbers(storage)?.last().copied().unwrap_or(0);
     let controls: Vec<Control> = (0..=last).map(|shard| read_control(storage, shard)).collect::<Result<_, _>>()?;
     if controls.len() < usize::from(controls[0].logs) {
         return Err(StoreError::DamagedFile {
@@ -68,16 +85,19 @@ fn read_control(storage: &dyn Storage, shard: u8) -> Result<Control, StoreError>
     if storage.length(&path)? != Some(2 * SLOT_BYTES as u64) {
         return Err(StoreError::DamagedControl { path });
     }
-    let mut slots = AlignedBytes::zeroed(2 * SLOT_BYTES);
-    storage.read_at(&path, 0, &mut slots)?;
-    let whole = |slot: &[u8]| Control::decode(slot).is_some();
-    if slots.chunks_exact(SLOT_BYTES).filter(|slot| whole(slot)).count() == 1 {
+    let slots = read_slots(storage, shard)?;
+    if slots.iter().flatten().count() == 1 {
         log::warn!("{path}: one of its two blocks is torn or damaged, going on with the other");
     }
-    match Control::newest(&slots) {
-        Some(control) if control.writer == shard => Ok(control),
-        _ => Err(StoreError::DamagedControl { path }),
-    }
+    Control::newest(slots).ok_or(StoreError::DamagedControl { path })
+}
+
+/// Both slots of a shard's control block, `None` where one is not whole, not there, or another shard's.
+pub fn read_slots(storage: &dyn Storage, shard: u8) -> Result<[Option<Control>; 2], StoreError> {
+    let mut bytes = AlignedBytes::zeroed(2 * SLOT_BYTES);
+    storage.read_what_is_there(&files::control(shard), 0, &mut bytes)?;
+    let slot = |at: usize| Control::decode(&bytes[at..at + SLOT_BYTES]).filter(|control| control.writer == shard);
+    Ok([slot(0), slot(SLOT_BYTES)])
 }
 
 /// Makes the logs what they shall be. `controls` and `scanned` are those of the logs there are; nothing in them is

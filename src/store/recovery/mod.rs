@@ -16,8 +16,8 @@
 //! is at or below S. Log 0's block names as many logs as there are, or fewer until steps 6 to 8 are through; so a log
 //! that somebody removed is missed.
 
-mod logs;
-mod replay;
+pub(super) mod logs;
+pub(super) mod replay;
 
 #[cfg(test)]
 mod tests;

@@ -13,27 +13,44 @@ use crate::store::pages::{PageWriter, change_pages, read_page};
 use crate::store::storage::Storage;
 use crate::store::wal::{CommitRecord, Scanned, Source, scan};
 
-/// Puts the copies in the double-write areas of so many logs in place where the page there is not whole; returns how
-/// many. Of two copies of a page the one of the higher sequence counts.
-pub fn repair_torn_pages(storage: &dyn Storage, logs: usize, used: &UsedPages) -> Result<u64, StoreError> {
-    let mut copies: HashMap<PageNumber, (u64, AlignedBytes)> = HashMap::new();
-    for log in 0..logs {
-        let path = files::double_write(log as u8);
-        let Some(length) = storage.length(&path)? else { continue };
-        let mut area = AlignedBytes::zeroed(double_write::AREA_BYTES.min(length as usize));
-        storage.read_at(&path, 0, &mut area)?;
-        for (page, at) in double_write::decode(&area) {
+/// The whole copies of pages in double-write areas: each is what was last written to its place, or was to be.
+#[derive(Default)]
+pub struct Copies(HashMap<PageNumber, (u64, AlignedBytes)>);
+
+impl Copies {
+    /// Takes those of an area's bytes. Of two copies of a page the one of the higher sequence counts.
+    pub fn take(&mut self, area: &[u8]) {
+        for (page, at) in double_write::decode(area) {
             let PageState::Used(sequence) = page_state(&area[at..at + PAGE_BYTES], page) else { continue };
-            if copies.get(&page).is_none_or(|(other, _)| *other < sequence) {
+            if self.0.get(&page).is_none_or(|(other, _)| *other < sequence) {
                 let mut copy = AlignedBytes::zeroed(PAGE_BYTES);
                 copy.copy_from_slice(&area[at..at + PAGE_BYTES]);
-                copies.insert(page, (sequence, copy));
+                self.0.insert(page, (sequence, copy));
             }
         }
     }
+
+    /// The bytes of a page's copy.
+    pub fn get(&self, page: PageNumber) -> Option<&[u8]> {
+        self.0.get(&page).map(|(_, copy)| &**copy)
+    }
+}
+
+/// The bytes of a log's double-write area; zeros where the file is shorter or not there.
+pub fn read_area(storage: &dyn Storage, log: u8) -> Result<AlignedBytes, StoreError> {
+    let mut area = AlignedBytes::zeroed(double_write::AREA_BYTES);
+    storage.read_what_is_there(&files::double_write(log), 0, &mut area)?;
+    Ok(area)
+}
+
+/// Puts the copies in the double-write areas of so many logs in place where the page there is not whole; returns how
+/// many.
+pub fn repair_torn_pages(storage: &dyn Storage, logs: usize, used: &UsedPages) -> Result<u64, StoreError> {
+    let mut copies = Copies::default();
+    (0..logs).try_for_each(|log| Ok(copies.take(&read_area(storage, log as u8)?)))?;
     let mut repaired = 0;
     let mut frame = PageFrame::zeroed();
-    for (page, (_, copy)) in &copies {
+    for (page, (_, copy)) in &copies.0 {
         match read_page(storage, *page, used, &mut frame) {
             Err(StoreError::DamagedPage { .. } | StoreError::LostPage { .. }) => {}
             Err(error) => return Err(error),
@@ -49,6 +66,7 @@ pub fn repair_torn_pages(storage: &dyn Storage, logs: usize, used: &UsedPages) -
 /// What is to be replayed.
 pub struct Replay {
     in_place: u64,
+    logged: u64,
     highest: u64,
     records: u64,
     /// The newest record of each coin, with its sequence.
@@ -59,12 +77,24 @@ pub struct Replay {
 impl Replay {
     /// Nothing yet; records up to the sequence `in_place` will be skipped.
     pub fn new(in_place: u64) -> Self {
-        Self { in_place, highest: in_place, records: 0, coins: HashMap::new(), orders: HashMap::new() }
+        Self {
+            in_place,
+            logged: in_place,
+            highest: in_place,
+            records: 0,
+            coins: HashMap::new(),
+            orders: HashMap::new(),
+        }
     }
 
     /// The highest sequence seen.
     pub fn sequence(&self) -> u64 {
         self.highest
+    }
+
+    /// The highest sequence of all commits that are in place or in the logs: no page and no order is above it.
+    pub fn logged(&self) -> u64 {
+        self.logged
     }
 
     /// Records that were not in place.
@@ -121,6 +151,7 @@ impl Replay {
 
     fn take(&mut self, record: &CommitRecord<'_>) -> Result<(), StoreError> {
         let sequence = record.commit.sequence;
+        self.logged = self.logged.max(sequence);
         self.highest = self.highest.max(sequence);
         // Orders in place too: should the newest control block have rotted, the image of the one before lacks them.
         record.orders().for_each(|order| self.take_order(order));
@@ -140,7 +171,8 @@ impl Replay {
         Ok(())
     }
 
-    fn take_order(&mut self, order: Order) {
+    /// Takes an order, unless it has a newer one of the same AN.
+    pub fn take_order(&mut self, order: Order) {
         self.highest = self.highest.max(order.sequence);
         let newest = self.orders.entry(order.an).or_insert(order);
         if newest.sequence < order.sequence {
@@ -148,22 +180,36 @@ impl Replay {
         }
     }
 
-    /// Brings the coins to their pages, through log 0's double-write area; notes the pages as used.
-    pub fn write_pages(&self, storage: &dyn Storage, used: &mut UsedPages) -> Result<(), StoreError> {
+    /// The coins that the logs have newer records of than the pages in their place may have, in order.
+    pub fn coins(&self) -> Vec<CoinId> {
         let mut coins: Vec<CoinId> = self.coins.keys().copied().collect();
         coins.sort_unstable();
+        coins
+    }
+
+    /// The newest record of a coin in the logs, with its sequence.
+    pub fn record(&self, coin: CoinId) -> Option<(u64, CoinRecord)> {
+        self.coins.get(&coin).copied()
+    }
+
+    /// Brings coins of [`Replay::coins`] to their page in memory, whose sequence was `before`; returns the new one.
+    pub fn bring(&self, coins: &[CoinId], frame: &mut PageFrame, before: u64) -> u64 {
+        coins.iter().fold(before, |newest, coin| {
+            let (sequence, record) = self.coins[coin];
+            frame.set_record(coin.slot(), record);
+            newest.max(sequence)
+        })
+    }
+
+    /// Brings the coins to their pages, through log 0's double-write area; notes the pages as used.
+    pub fn write_pages(&self, storage: &dyn Storage, used: &mut UsedPages) -> Result<(), StoreError> {
+        let coins = self.coins();
         let of_pages: Vec<&[CoinId]> = coins.chunk_by(|a, b| a.page() == b.page()).collect();
         let pages: Vec<PageNumber> = of_pages.iter().map(|coins| coins[0].page()).collect();
         let mut of_pages = of_pages.into_iter();
         let mut writer = PageWriter::new(storage, 0);
         change_pages(storage, &pages, used, &mut writer, &mut |_, frame, before| {
-            let mut newest = before;
-            for coin in of_pages.next().expect("the coins of each page") {
-                let (sequence, record) = self.coins[coin];
-                frame.set_record(coin.slot(), record);
-                newest = newest.max(sequence);
-            }
-            newest
+            self.bring(of_pages.next().expect("the coins of each page"), frame, before)
         })?;
         writer.finish()?;
         pages.into_iter().for_each(|page| used.insert(page));
@@ -173,9 +219,15 @@ impl Replay {
 
 /// The orders of an image, `None` where it is not whole or not of its generation.
 fn read_image(storage: &dyn Storage, writer: u8, image: OrdersImage) -> Result<Option<Vec<Order>>, StoreError> {
-    let path = files::orders(writer, image.slot);
+    let whole = read_slot(storage, writer, image.slot)?;
+    Ok(whole.filter(|(generation, _)| *generation == image.generation).map(|(_, orders)| orders))
+}
+
+/// Generation and orders of the image in a slot, `None` where none is whole.
+pub fn read_slot(storage: &dyn Storage, writer: u8, slot: u8) -> Result<Option<(u64, Vec<Order>)>, StoreError> {
+    let path = files::orders(writer, slot);
     let length = storage.length(&path)?.unwrap_or(0) as usize;
     let mut bytes = AlignedBytes::zeroed(length);
-    storage.read_at(&path, 0, &mut bytes[..length])?;
-    Ok(decode_image(&bytes[..length], image.generation))
+    storage.read_what_is_there(&path, 0, &mut bytes[..length])?;
+    Ok(decode_image(&bytes[..length]))
 }

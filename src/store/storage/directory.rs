@@ -29,6 +29,7 @@ const BETWEEN_LOCK_ATTEMPTS: Duration = Duration::from_millis(10);
 pub struct Directory {
     root: PathBuf,
     direct: bool,
+    writable: bool,
     /// Files in use, by name and whether opened with O_DIRECT. Emptied whenever a name changes.
     files: Mutex<HashMap<(String, bool), Arc<File>>>,
     /// Holds the lock.
@@ -45,9 +46,27 @@ impl Directory {
     /// [`StoreError::Locked`] where another process has it, [`StoreError::Io`].
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let path = root.join(files::LOCK);
-        let name = path.to_string_lossy().into_owned();
         let lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let lock = lock.map_err(StoreError::io("open", &name))?;
+        Self::locked_by(lock.map_err(StoreError::io("open", &path.to_string_lossy()))?, root, true)
+    }
+
+    /// The same to look only: nothing in it is changed, and a process that may not write can have it. Where it has no
+    /// lock file, no process has used it yet, and the directory itself is locked.
+    ///
+    /// # Errors
+    /// As [`Directory::open`].
+    pub fn open_to_read(root: &Path) -> Result<Self, StoreError> {
+        let path = root.join(files::LOCK);
+        let lock = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => File::open(root),
+            lock => lock,
+        };
+        Self::locked_by(lock.map_err(StoreError::io("open", &path.to_string_lossy()))?, root, false)
+    }
+
+    fn locked_by(lock: File, root: &Path, writable: bool) -> Result<Self, StoreError> {
+        let path = root.join(files::LOCK);
+        let name = path.to_string_lossy();
         let mut attempts_left = LOCK_ATTEMPTS;
         loop {
             match lock.try_lock() {
@@ -61,10 +80,10 @@ impl Directory {
             attempts_left -= 1;
         }
         let direct = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(&path).is_ok();
-        if !direct {
+        if !direct && writable {
             log::warn!("{}: the file system has no O_DIRECT, going through the page cache", root.display());
         }
-        Ok(Self { root: root.to_path_buf(), direct, files: Mutex::default(), _lock: lock })
+        Ok(Self { root: root.to_path_buf(), direct, writable, files: Mutex::default(), _lock: lock })
     }
 
     /// Where it is.
@@ -93,7 +112,7 @@ impl Directory {
             return Ok(file.clone());
         }
         let flags = if direct { libc::O_DIRECT } else { 0 };
-        let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(self.root.join(path));
+        let file = OpenOptions::new().read(true).write(self.writable).custom_flags(flags).open(self.root.join(path));
         let file = Arc::new(file.map_err(StoreError::io("open", path))?);
         files.insert(key, file.clone());
         Ok(file)
@@ -238,7 +257,23 @@ mod tests {
         let first = Directory::open(place.path()).unwrap();
         let second = Directory::open(place.path()).unwrap_err().to_string();
         assert!(second.ends_with("/lock") && second.contains("in use by another process"), "{second}");
+        assert!(matches!(Directory::open_to_read(place.path()), Err(StoreError::Locked { .. })));
         drop(first);
+        let reader = Directory::open_to_read(place.path()).unwrap();
+        assert!(matches!(Directory::open(place.path()), Err(StoreError::Locked { .. })));
+        drop(reader);
         Directory::open(place.path()).unwrap();
+    }
+
+    #[test]
+    fn who_looks_only_changes_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        fs::write(place.path().join("file"), [1; 10]).unwrap();
+        let reader = Directory::open_to_read(place.path()).unwrap();
+        assert_eq!(reader.list("").unwrap(), ["file"], "no lock file is made");
+        let mut bytes = [0; 12];
+        reader.read_what_is_there("file", 5, &mut bytes).unwrap();
+        assert_eq!(bytes, [1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0]);
+        reader.write_at("file", 0, &[2]).unwrap_err();
     }
 }

@@ -41,6 +41,14 @@ pub trait Storage: Sync {
     /// Makes the names in a directory durable; `""` is the data directory itself.
     fn sync_directory(&self, path: &str) -> Result<(), StoreError>;
 
+    /// Fills `bytes` as [`Storage::read_at`] does, with zeros from where the file ends, or where it is not there.
+    fn read_what_is_there(&self, path: &str, offset: u64, bytes: &mut [u8]) -> Result<(), StoreError> {
+        let there = self.length(path)?.unwrap_or(0).saturating_sub(offset).min(bytes.len() as u64);
+        let (there, missing) = bytes.split_at_mut(there as usize);
+        missing.fill(0);
+        if there.is_empty() { Ok(()) } else { self.read_at(path, offset, there) }
+    }
+
     /// Writes durably.
     fn write_durably(&self, path: &str, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
         self.write_at(path, offset, bytes)?;

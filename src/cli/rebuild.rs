@@ -1,0 +1,87 @@
+//! `raida rebuild`: repairs what can be repaired.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+
+use raida::calendar::iso;
+use raida::store::rebuild::rebuild;
+use raida::store::storage::Directory;
+use raida::store::verify::{Verdict, verify};
+
+use super::exit::{ExitStatus, Failure, OrFailure};
+use super::offline::{progress_bar, store_failure};
+use super::serve::say;
+use super::verify::{findings, status};
+
+/// Repair what `raida verify` calls repairable, while no node serves the data directory
+///
+/// Torn pages come back from the double-write area or the log, control blocks, payout addresses and files without their
+/// size from what else is there. The damaged bytes are kept in DIR/damaged, which holds secrets as the rest does. Where
+/// anything is lost it refuses, and nothing is changed.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  raida rebuild --data /var/lib/raida/data
+  raida rebuild --data /var/lib/raida/data --yes")]
+pub struct Arguments {
+    /// The data directory
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Do not ask first
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Verifies, asks, repairs, and verifies again.
+pub fn run(arguments: &Arguments) -> Result<ExitStatus, Failure> {
+    let directory = Directory::open(&arguments.data).map_err(store_failure)?;
+    let (bar, mut progress) = progress_bar();
+    let found = verify(&directory, &mut progress);
+    bar.finish_and_clear();
+    let found = found.map_err(store_failure)?;
+    print!("{}", findings(&found));
+    match found.verdict() {
+        Verdict::Clean => {
+            say("clean: there is nothing to repair")?;
+            return Ok(ExitStatus::Done);
+        }
+        Verdict::Damaged => {
+            let line = "refused, and nothing was changed: what is lost comes back from a backup alone";
+            return Err(Failure::new(ExitStatus::Data, line));
+        }
+        Verdict::Repairable if arguments.yes => {}
+        Verdict::Repairable => {
+            if !is_agreed()? {
+                say("nothing was changed")?;
+                return Ok(ExitStatus::Repairable);
+            }
+        }
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    let (bar, mut progress) = progress_bar();
+    let rebuilt = rebuild(&directory, &found, &iso(now), &mut progress);
+    bar.finish_and_clear();
+    let rebuilt = rebuilt.map_err(store_failure)?;
+    rebuilt.kept.iter().try_for_each(|path| say(&format!("kept        {path}")))?;
+    print!("{}", findings(&rebuilt.report));
+    let repaired = found.findings.len();
+    match rebuilt.report.verdict() {
+        Verdict::Clean => say(&format!("repaired {repaired}, and clean now"))?,
+        _ => say("not clean yet: run `raida verify`")?,
+    }
+    Ok(status(&rebuilt.report))
+}
+
+/// Asks the person at the terminal.
+fn is_agreed() -> Result<bool, Failure> {
+    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        return Err(Failure::new(ExitStatus::Usage, "nothing was changed: without a terminal to ask, say --yes"));
+    }
+    eprint!("Repair this? [y/N] ");
+    io::stderr().flush().or_failure(ExitStatus::Machine)?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).or_failure(ExitStatus::Machine)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
