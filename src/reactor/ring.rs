@@ -229,10 +229,21 @@ impl Ring {
 
     /// Queues the wake-up of another ring.
     pub fn wake(&mut self, ring: RawFd) {
-        let tag = Tag::only(Kind::Wake);
-        let entry = opcode::MsgRingData::new(Fd(ring), 0, tag.encode(), None).build();
+        let there = Tag::only(Kind::Wake);
+        // Should it fail, its completion here says which ring it was for.
+        let here = Tag { kind: Kind::Wake, name: Name { slot: 0, generation: ring as u32 } };
+        let entry = opcode::MsgRingData::new(Fd(ring), 0, there.encode(), None).build();
         // SAFETY: the entry points to nothing.
-        unsafe { self.push(entry.flags(squeue::Flags::SKIP_SUCCESS), tag) }
+        unsafe { self.push(entry.flags(squeue::Flags::SKIP_SUCCESS), here) }
+    }
+
+    /// Takes the completion of a wake-up. One that failed found its ring gone, and is over; or the kernel had no memory
+    /// for it, and it is queued again, as its sleeper hears of nothing else.
+    pub fn woken(&mut self, completion: Completion) {
+        assert_eq!(completion.tag.kind, Kind::Wake);
+        if completion.result == -libc::ENOMEM {
+            self.wake(completion.tag.name.generation as RawFd);
+        }
     }
 
     /// Queues the end of an operation; it completes all the same, with ECANCELED unless it was done before.
@@ -323,6 +334,31 @@ mod tests {
         let mut ring = Ring::new().unwrap();
         ring.submit(Some(Duration::from_millis(1))).unwrap();
         assert!(!ring.has_completions());
+    }
+
+    /// The kernel lacks no memory on demand, so its answer is put in the place of another failure's.
+    #[test]
+    fn a_wake_up_is_tried_again_unless_its_ring_is_gone() {
+        let (mut ring, mut sleeper) = (Ring::new().unwrap(), Ring::new().unwrap());
+        let mut completions = Vec::new();
+        let nobody = -1;
+        ring.wake(nobody);
+        ring.submit(Some(Duration::MAX)).unwrap();
+        ring.drain(&mut completions);
+        let gone = completions.pop().unwrap();
+        assert_eq!((gone.tag.name.generation as RawFd, gone.result), (nobody, -libc::EBADF));
+        ring.woken(gone);
+        assert!(ring.is_submitted());
+
+        let name = Name { generation: sleeper.descriptor() as u32, ..gone.tag.name };
+        ring.woken(Completion { tag: Tag { name, ..gone.tag }, result: -libc::ENOMEM, ..gone });
+        ring.submit(None).unwrap();
+        sleeper.submit(Some(Duration::MAX)).unwrap();
+        sleeper.drain(&mut completions);
+        let woken = completions.pop().unwrap();
+        assert_eq!((woken.tag, woken.result), (Tag::only(Kind::Wake), 0));
+        sleeper.woken(woken);
+        assert!(sleeper.is_submitted() && completions.is_empty());
     }
 
     /// Each of two rings sleeps for ever unless the other's message wakes it.

@@ -9,6 +9,11 @@
 //!
 //! A reactor that runs dry looks around for [`Limits::spin`](super::Limits::spin) before it sleeps: a sleep and a
 //! wake-up cost as much as a few requests.
+//!
+//! A sleep may have no end, so whatever a reactor is to hear of must wake it: completions do, a message does by the
+//! [`mesh`](super::mesh)'s bell, and a new stage by the board's, which is listened for in every stage but the last.
+//! The board itself is read in two places only: where a turn follows it, and last thing before a sleep. What was
+//! not yet followed is seen by the second; what comes later rings.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -44,10 +49,6 @@ const STREAM_GROUP: u16 = 1;
 const DATAGRAM_GROUP: u16 = 2;
 /// How long a reactor rests at most while messages wait for room in another's ring.
 const ROOM_LOOK_US: u64 = 50;
-/// The longest sleep. Everything that happens wakes a reactor; but once in some hundred runs of the tests one was seen to
-/// sleep on though its stage had changed, until a signal came. Looking around once a second costs nothing, and then
-/// nobody waits for ever.
-const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// How long leaving waits for the kernel to return the last operations, in turns of a millisecond.
 const LEAVE_TURNS_MAX: u32 = 3000;
 
@@ -119,6 +120,7 @@ pub struct Reactor<C> {
     completions: Vec<Completion>,
     spin_us: u64,
     board: Arc<StageBoard>,
+    /// How far it has followed the board.
     stage: Stage,
     /// Whether this stage's end was reported.
     reported: bool,
@@ -183,9 +185,14 @@ impl<C: Core> Reactor<C> {
     fn serve(&mut self) -> bool {
         self.report(Report::Serves(self.shard));
         let mut active_us = self.service.now.monotonic_us;
-        while self.board.stage() < Stage::Leave {
+        loop {
             if self.turn() {
                 active_us = self.service.now.monotonic_us;
+            }
+            // Not the board's stage: a turn that followed it to the last listens for its bell no more, and must not
+            // rest.
+            if self.stage >= Stage::Leave {
+                break;
             }
             self.rest(active_us);
         }
@@ -276,8 +283,9 @@ impl<C: Core> Reactor<C> {
                 }
             }
             Kind::Stage => self.watches_stage = false,
-            // A wake-up that failed found its ring gone, a cancellation its operation ended.
-            Kind::Wake | Kind::Cancel => {}
+            Kind::Wake => self.ring.woken(completion),
+            // It found its operation ended.
+            Kind::Cancel => {}
         }
     }
 
@@ -385,7 +393,9 @@ impl<C: Core> Reactor<C> {
             self.post.bell().fall_asleep();
             if !self.has_work() {
                 self.service.counters.sleeps += 1;
-                self.submit(Some(Duration::from_micros(wake_at_us - now_us).min(SLEEP_MAX)));
+                let sleep =
+                    if wake_at_us == u64::MAX { Duration::MAX } else { Duration::from_micros(wake_at_us - now_us) };
+                self.submit(Some(sleep));
             }
             self.post.bell().awake();
             return;
@@ -409,10 +419,6 @@ impl<C: Core> Reactor<C> {
 
     /// Closes everything and waits until the kernel has returned all operations; not for ever, as a disk may hang.
     fn leave(&mut self) -> bool {
-        self.stage = Stage::Leave;
-        self.acceptor.stop(&mut self.ring);
-        self.service.tcp.stop();
-        self.service.udp.stop(&mut self.ring);
         self.service.tcp.abandon();
         self.ring.cancel(Tag::only(Kind::Stage));
         let mut left = false;
@@ -447,3 +453,6 @@ fn now() -> Now {
         unix_ms: read(ClockId::CLOCK_REALTIME).expect(expect).as_millis() as u64,
     }
 }
+
+#[cfg(test)]
+mod tests;
