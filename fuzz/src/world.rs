@@ -92,7 +92,20 @@ pub struct Contents {
 
 impl Contents {
     /// Opens a data directory for so many shards, which repairs and replays it, and reads all of it.
+    ///
+    /// # Errors
+    /// What is damaged.
     pub fn open(storage: &Memory, shards: u8) -> Result<Self, StoreError> {
+        let mut contents = Self::open_with_dead_orders(storage, shards)?;
+        contents.drop_dead_orders();
+        Ok(contents)
+    }
+
+    /// The same, with the orders that no coin belongs to.
+    ///
+    /// # Errors
+    /// What is damaged.
+    pub fn open_with_dead_orders(storage: &Memory, shards: u8) -> Result<Self, StoreError> {
         let opened = recovery::open(storage, shards, options(shards, 0).geometry)?;
         let mut contents = Self::default();
         read_pages(storage, 0, 1, &opened.used, &mut |page, frame, _| {
@@ -103,7 +116,6 @@ impl Contents {
             }
         })?;
         contents.orders = opened.orders.iter().map(row_of_order).collect();
-        contents.drop_dead_orders();
         Ok(contents)
     }
 
