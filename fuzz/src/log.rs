@@ -140,7 +140,8 @@ impl Start {
                 let blocks = (length / BLOCK_BYTES as u64).max(1) as usize;
                 let block = input.place(blocks) as u64 * BLOCK_BYTES as u64;
                 let within = if how & 0x80 == 0 { input.below(256) } else { input.place(BLOCK_BYTES) };
-                let was_right = how & 0x40 != 0 && checksum(storage, path, block).is_some_and(Checksum::is_right);
+                let was_right =
+                    how & 0x40 != 0 && checksum(storage, path, block).is_some_and(|checksum| checksum.is_right());
                 overwrite(storage, path, (block + within as u64).min(length.saturating_sub(1)), input);
                 if let Some(checksum) = checksum(storage, path, block).filter(|_| was_right) {
                     altered.forged = true;
@@ -284,7 +285,7 @@ struct Checksum {
 }
 
 impl Checksum {
-    fn is_right(self) -> bool {
+    fn is_right(&self) -> bool {
         self.stored == self.right
     }
 }
