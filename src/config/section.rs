@@ -159,12 +159,24 @@ impl<'a> Section<'a> {
     }
 }
 
-/// A value as an error repeats it: on one line, and not the whole of a long one.
+/// A value as an error repeats it: on one line, and not the whole of a long one. Nothing of a table, as what an operator
+/// wrote below a mistaken `[[server]]` may be a secret.
 fn shown(value: &Value) -> String {
+    if holds_table(value) {
+        return "(a table)".to_string();
+    }
     let text = value.to_string();
     let mut line: String = text.chars().take(VALUE_SHOWN_MAX).collect();
     if line.len() < text.len() {
         line.push_str("...");
     }
     line
+}
+
+fn holds_table(value: &Value) -> bool {
+    match value {
+        Value::Table(_) => true,
+        Value::Array(values) => values.iter().any(holds_table),
+        _ => false,
+    }
 }

@@ -113,13 +113,15 @@ fn what_is_not_toml_is_named_by_its_line() {
 fn no_error_and_no_note_shows_a_secret() {
     const KEY: &str = "6de9439834c9147569741d3c9c9fc01";
     for key in ["admin_key", "proxy_key"] {
-        // Too short, not quoted, not closed, and in a table that does not know it.
+        // Too short, not quoted, not closed, in a table that does not know it, and where a table is a mistake.
         for text in [
             format!("[server]\n{key} = \"{KEY}\""),
             format!("[server]\n{key} = {KEY}"),
             format!("[server]\n{key} = \"{KEY}"),
             format!("[market]\n{key} = \"{KEY}0\""),
             format!("{key} = \"{KEY}0\""),
+            format!("[[server]]\n{key} = \"{KEY}0\""),
+            format!("[server.listen]\n{key} = \"{KEY}0\""),
         ] {
             let line = refused(&text);
             assert!(!line.contains(&KEY[..6]), "{line}");

@@ -11,7 +11,7 @@
 //!
 //! An AN is a secret: where such a file is wrong, the error names it by the part of the AN that the market shows.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -56,70 +56,52 @@ pub struct ImportReport {
 /// into a new data directory `to`. `progress` is told the pages done and their number.
 ///
 /// # Errors
-/// [`StoreError::DamagedImport`] names a file that is missing or of a wrong size, [`StoreError::NotEmpty`] a target
-/// that is there, [`StoreError::Io`]; then nothing is left of `to`.
+/// [`StoreError::DamagedImport`] names a file that is missing, of a wrong size or one of two for the same trade locker,
+/// [`StoreError::NotEmpty`] a target that is there, [`StoreError::Io`]; then nothing is left of `to`.
 pub fn import(from: &Path, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<ImportReport, StoreError> {
     build(to, |unfinished| {
         let directory = Directory::open(unfinished)?;
-        let mut importer = Importer {
-            from,
-            directory: &directory,
-            report: ImportReport::default(),
-            trade_lockers: HashSet::new(),
-            used: UsedPages::none(),
-        };
+        let mut importer = Importer { from, directory: &directory, findings: Findings::default() };
         directory.create_directory(files::COINS)?;
         for den in Denomination::all() {
             importer.denomination(den, progress)?;
         }
         directory.sync_directory(files::COINS)?;
-        let orders = importer.orders()?;
-        finish_directory(&directory, Geometry::default(), importer.used, orders)?;
-        Ok(importer.report)
+        importer.orders()?;
+        let used = importer.findings.used.clone();
+        let (report, orders) = importer.findings.finish();
+        finish_directory(&directory, Geometry::default(), used, orders)?;
+        Ok(report)
     })
 }
 
-struct Importer<'a> {
-    from: &'a Path,
-    directory: &'a Directory,
+/// What the reference's files hold, put together file by file: first all pages, then the payout addresses. Pure.
+pub struct Findings {
     report: ImportReport,
     /// ANs of the trade lockers that coins are in.
     trade_lockers: HashSet<Secret>,
     used: UsedPages,
+    /// Orders of trade lockers there are.
+    orders: HashMap<Secret, (SystemTime, PayoutAddress)>,
 }
 
-impl Importer<'_> {
-    fn denomination(&mut self, den: Denomination, progress: &mut dyn FnMut(u64, u64)) -> Result<(), StoreError> {
-        let path = files::coins(den);
-        self.directory.create(&path, files::COINS_BYTES, Zeros::Hole)?;
-        let mut bytes = AlignedBytes::zeroed(usize::from(PAGES_PER_WRITE) * PAGE_BYTES);
-        let mut frame = PageFrame::zeroed();
-        for first in (0..PAGES_PER_DENOMINATION).step_by(usize::from(PAGES_PER_WRITE)) {
-            let mut any = false;
-            for (number, into) in (first..).zip(bytes.chunks_exact_mut(PAGE_BYTES)) {
-                let page = PageNumber::of(den, number).expect("a page of the denomination");
-                into.fill(0);
-                if self.page(page, &mut frame)? {
-                    into.copy_from_slice(frame.bytes());
-                    any = true;
-                }
-            }
-            if any {
-                self.directory.write_at(&path, u64::from(first) * PAGE_BYTES as u64, &bytes)?;
-            }
-            let done = den.index() as u64 * u64::from(PAGES_PER_DENOMINATION) + u64::from(first + PAGES_PER_WRITE);
-            progress(done, u64::from(PAGES));
+impl Default for Findings {
+    fn default() -> Self {
+        Self {
+            report: ImportReport::default(),
+            trade_lockers: HashSet::new(),
+            used: UsedPages::none(),
+            orders: HashMap::new(),
         }
-        self.directory.sync(&path)
     }
+}
 
-    /// Reads and seals a page; `false` where it is all zeros.
-    fn page(&mut self, page: PageNumber, frame: &mut PageFrame) -> Result<bool, StoreError> {
-        let path = self.from.join(page_file(page));
-        let records = frame.records_mut();
-        read_whole(&path, records)?;
+impl Findings {
+    /// Takes a page, whose records were read into `frame`, and seals it; `false` where it is all zeros.
+    pub fn page(&mut self, page: PageNumber, frame: &mut PageFrame) -> bool {
+        let records = frame.records();
         if records.iter().all(|&byte| byte == 0) {
-            return Ok(false);
+            return false;
         }
         for record in records.chunks_exact(CoinRecord::BYTES) {
             let record = CoinRecord::decode(record.try_into().expect("17 bytes"));
@@ -134,33 +116,92 @@ impl Importer<'_> {
         frame.seal(page, 0);
         self.report.pages += 1;
         self.used.insert(page);
-        Ok(true)
+        true
     }
 
-    /// The orders of trade lockers there are, first come first.
-    fn orders(&mut self) -> Result<Vec<Order>, StoreError> {
+    /// Takes a file of `Trades` by its name; `read` gives when it was written and its first bytes, and is asked only
+    /// where they are needed.
+    ///
+    /// # Errors
+    /// What `read` fails with; [`StoreError::DamagedImport`] where the bytes are no address, or the trade locker has one
+    /// already: hex digits may be capital letters.
+    pub fn trade(
+        &mut self,
+        name: Option<&str>,
+        read: impl FnOnce(&Secret) -> Result<(SystemTime, Vec<u8>), StoreError>,
+    ) -> Result<(), StoreError> {
+        let Some(an) = name.and_then(an_of_name) else {
+            self.report.other_files += 1;
+            return Ok(());
+        };
+        if !self.trade_lockers.contains(&an) {
+            self.report.dead_orders += 1;
+            return Ok(());
+        }
+        let damaged = |why: &str| StoreError::DamagedImport { path: public_name(&an), why: why.into() };
+        let (time, bytes) = read(&an)?;
+        let address = PayoutAddress::new(&bytes).ok_or_else(|| damaged("an address has 16 to 120 bytes"))?;
+        match self.orders.insert(an, (time, address)) {
+            None => Ok(()),
+            Some(_) => Err(damaged("another file names the same trade locker")),
+        }
+    }
+
+    /// The counts, and the orders of the trade lockers there are, first come first.
+    pub fn finish(mut self) -> (ImportReport, Vec<Order>) {
+        let mut found: Vec<_> = self.orders.into_iter().collect();
+        found.sort_unstable_by_key(|(an, (time, _))| (*time, *an.bytes()));
+        self.report.orders = found.len() as u64;
+        self.report.trade_lockers_without_address = self.trade_lockers.len() as u64 - self.report.orders;
+        let orders = (1..).zip(found).map(|(sequence, (an, (_, address)))| Order { an, address, sequence });
+        (self.report, orders.collect())
+    }
+}
+
+struct Importer<'a> {
+    from: &'a Path,
+    directory: &'a Directory,
+    findings: Findings,
+}
+
+impl Importer<'_> {
+    fn denomination(&mut self, den: Denomination, progress: &mut dyn FnMut(u64, u64)) -> Result<(), StoreError> {
+        let path = files::coins(den);
+        self.directory.create(&path, files::COINS_BYTES, Zeros::Hole)?;
+        let mut bytes = AlignedBytes::zeroed(usize::from(PAGES_PER_WRITE) * PAGE_BYTES);
+        let mut frame = PageFrame::zeroed();
+        for first in (0..PAGES_PER_DENOMINATION).step_by(usize::from(PAGES_PER_WRITE)) {
+            let mut any = false;
+            for (number, into) in (first..).zip(bytes.chunks_exact_mut(PAGE_BYTES)) {
+                let page = PageNumber::of(den, number).expect("a page of the denomination");
+                into.fill(0);
+                read_whole(&self.from.join(page_file(page)), frame.records_mut())?;
+                if self.findings.page(page, &mut frame) {
+                    into.copy_from_slice(frame.bytes());
+                    any = true;
+                }
+            }
+            if any {
+                self.directory.write_at(&path, u64::from(first) * PAGE_BYTES as u64, &bytes)?;
+            }
+            let done = den.index() as u64 * u64::from(PAGES_PER_DENOMINATION) + u64::from(first + PAGES_PER_WRITE);
+            progress(done, u64::from(PAGES));
+        }
+        self.directory.sync(&path)
+    }
+
+    /// Takes every file in `Trades`.
+    fn orders(&mut self) -> Result<(), StoreError> {
         let directory = self.from.join("Trades");
         let name = directory.to_string_lossy();
-        let mut found: Vec<(SystemTime, Secret, PayoutAddress)> = Vec::new();
         let entries = match fs::read_dir(&directory) {
             Ok(entries) => entries.collect::<io::Result<Vec<_>>>().map_err(StoreError::io("list", &name))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(StoreError::io("list", &name)(error)),
         };
-        for entry in entries {
-            match entry.file_name().to_str().and_then(an_of_name) {
-                None => self.report.other_files += 1,
-                Some(an) if !self.trade_lockers.contains(&an) => self.report.dead_orders += 1,
-                Some(an) => {
-                    let (time, address) = read_address(&entry.path(), &an)?;
-                    found.push((time, an, address));
-                }
-            }
-        }
-        found.sort_unstable_by_key(|(time, an, _)| (*time, *an.bytes()));
-        self.report.orders = found.len() as u64;
-        self.report.trade_lockers_without_address = self.trade_lockers.len() as u64 - self.report.orders;
-        Ok((1..).zip(found).map(|(sequence, (_, an, address))| Order { an, address, sequence }).collect())
+        entries
+            .iter()
+            .try_for_each(|entry| self.findings.trade(entry.file_name().to_str(), |an| read_address(&entry.path(), an)))
     }
 }
 
@@ -212,9 +253,8 @@ fn read_whole(path: &Path, bytes: &mut [u8]) -> Result<(), StoreError> {
     file.read_exact_at(bytes, 0).map_err(StoreError::io("read", &name()))
 }
 
-/// Reads a payout address and when it was written.
-fn read_address(path: &Path, an: &Secret) -> Result<(SystemTime, PayoutAddress), StoreError> {
-    let name = public_name(an);
+/// Reads when a payout address was written, and no more of it than one that is too long.
+fn read_address(path: &Path, an: &Secret) -> Result<(SystemTime, Vec<u8>), StoreError> {
     let read = || -> io::Result<(SystemTime, Vec<u8>)> {
         let file = File::open(path)?;
         let mut bytes = Vec::new();
@@ -222,11 +262,7 @@ fn read_address(path: &Path, an: &Secret) -> Result<(SystemTime, PayoutAddress),
         file.take(PayoutAddress::BYTES as u64).read_to_end(&mut bytes)?;
         Ok((time, bytes))
     };
-    let (time, bytes) = read().map_err(StoreError::io("read", &name))?;
-    match PayoutAddress::new(&bytes) {
-        Some(address) => Ok((time, address)),
-        None => Err(StoreError::DamagedImport { path: name, why: "an address has 16 to 120 bytes".into() }),
-    }
+    read().map_err(StoreError::io("read", &public_name(an)))
 }
 
 /// Exports an opened data directory, which no node uses, as the reference keeps it, into a new directory: what was
@@ -385,6 +421,11 @@ mod tests {
         let trade = from.join("Trades/ab01020304050607080000000501eeee");
         fs::write(&trade, "too short").unwrap();
         fails("cannot import Trades/..0000000501eeee: an address has 16 to 120 bytes");
+        fs::write(&trade, "bc1-an-address-of-btc").unwrap();
+        let twin = from.join("Trades/AB01020304050607080000000501EEEE");
+        fs::write(&twin, "another-address-of-btc").unwrap();
+        fails("cannot import Trades/..0000000501eeee: another file names the same trade locker");
+        fs::remove_file(&twin).unwrap();
         let page = from.join("Data/fe/02/0200.bin");
         replace(&page, &[0; 17_407]);
         fails("Data/fe/02/0200.bin: it has 17407 bytes, not 17408");
