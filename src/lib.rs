@@ -20,6 +20,7 @@ pub mod coin;
 pub mod command;
 pub mod config;
 pub mod entropy;
+pub mod mutant;
 pub mod node;
 pub mod reactor;
 pub mod settings;

@@ -27,6 +27,14 @@ struct Arguments {
     /// Goes on after a violation
     #[arg(long)]
     keep_going: bool,
+    /// Looks for deliberate bugs instead, and fails if one is not found
+    #[cfg(feature = "mutants")]
+    #[arg(long)]
+    mutants: bool,
+    /// Lives with one of the deliberate bugs, by its name
+    #[cfg(feature = "mutants")]
+    #[arg(long)]
+    mutant: Option<String>,
 }
 
 fn seeds(text: &str) -> Result<Range<u64>, std::num::ParseIntError> {
@@ -40,6 +48,10 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     start_log(arguments.trace);
     std::panic::set_hook(Box::new(|_| {})); // a broken invariant is told as the violation of its seed
+    #[cfg(feature = "mutants")]
+    if arguments.mutants {
+        return if mutants::find_all(arguments.jobs) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let started = Instant::now();
     let (report, violations) = live_all(&arguments);
     let seconds = started.elapsed().as_secs_f64();
@@ -57,6 +69,8 @@ fn live_all(arguments: &Arguments) -> (Report, Vec<(u64, String)>) {
     let next = AtomicU64::new(arguments.seeds.start);
     let done = Mutex::new((Report::default(), Vec::new()));
     let work = || {
+        #[cfg(feature = "mutants")]
+        mutants::choose(arguments.mutant.as_deref());
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= arguments.seeds.end {
@@ -101,4 +115,54 @@ fn start_log(trace: bool) {
         .format_target(false)
         .target(env_logger::Target::Stdout)
         .init();
+}
+
+/// Deliberate bugs, and whether they are found.
+#[cfg(feature = "mutants")]
+mod mutants {
+    use std::sync::Mutex;
+
+    use raida::mutant::{self, Mutant};
+
+    /// Chooses a bug by its name, on this thread.
+    pub fn choose(name: Option<&str>) {
+        let Some(name) = name else { return };
+        let chosen = Mutant::ALL.iter().find(|(mutant, ..)| format!("{mutant:?}") == name);
+        mutant::choose(Some(chosen.expect("a deliberate bug of this name").0));
+    }
+
+    /// Looks for each bug within its number of seeds; whether all were found.
+    pub fn find_all(jobs: usize) -> bool {
+        let left = Mutex::new(Mutant::ALL.iter());
+        let missed = Mutex::new(Vec::new());
+        let work = || {
+            loop {
+                let Some(row) = left.lock().expect("no panic under this lock").next() else { return };
+                if !find(row) {
+                    missed.lock().expect("no panic under this lock").push(row.0);
+                }
+            }
+        };
+        std::thread::scope(|scope| (0..jobs.max(1)).for_each(|_| _ = scope.spawn(work)));
+        let missed = missed.into_inner().expect("no panic under this lock");
+        println!("{} of {} deliberate bugs found", Mutant::ALL.len() - missed.len(), Mutant::ALL.len());
+        if !missed.is_empty() {
+            println!("missed: {missed:?}");
+        }
+        missed.is_empty()
+    }
+
+    fn find(&(mutant, wrong, seeds): &(Mutant, &str, u64)) -> bool {
+        mutant::choose(Some(mutant));
+        let found = (0..seeds).find_map(|seed| super::survive(seed).err().map(|violation| (seed, violation)));
+        mutant::choose(None);
+        match &found {
+            Some((seed, violation)) => {
+                let violation = violation.lines().next().unwrap_or_default();
+                println!("{mutant:?} ({wrong}): seed {seed} of {seeds}: {violation}");
+            }
+            None => println!("{mutant:?} ({wrong}): NOT FOUND within {seeds} seeds"),
+        }
+        found.is_some()
+    }
 }

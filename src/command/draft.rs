@@ -4,6 +4,7 @@
 //! lock, the verdict marks what is written. Its memory is used again by the next request.
 
 use crate::coin::{CoinId, CoinRecord, Months, Place, Secret};
+use crate::mutant::{self, Mutant};
 use crate::wire::items::RawCoin;
 use crate::wire::status::Status;
 
@@ -77,6 +78,7 @@ impl Claim {
         let own = |an| CoinRecord { an, mfs: month };
         self.new = match self.change {
             Change::Keep => return,
+            Change::Free(_) if mutant::is(Mutant::SourceKept) => return,
             Change::Own(an) => own(an),
             Change::Xor(delta) => own(self.record.an.xor(delta)),
             Change::Free(an) => CoinRecord { an, mfs: Months::FREE },
@@ -173,7 +175,8 @@ impl Draft {
     pub fn distinct(&mut self, twice: Twice) -> Result<(), Status> {
         self.claims.sort_unstable_by_key(|claim| (claim.coin, claim.position));
         if twice == Twice::Refuse {
-            let named_twice = self.claims.windows(2).any(|pair| pair[0].coin == pair[1].coin);
+            let named_twice =
+                !mutant::is(Mutant::CoinNamedTwice) && self.claims.windows(2).any(|pair| pair[0].coin == pair[1].coin);
             return if named_twice { Err(Status::SerialNumberOrDenomination) } else { Ok(()) };
         }
         let groups = &mut self.groups;

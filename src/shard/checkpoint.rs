@@ -10,6 +10,7 @@
 //! The same batches make room in a cache full of dirty pages, with no checkpoint under way.
 
 use crate::coin::PageNumber;
+use crate::mutant::{self, Mutant};
 use crate::store::control::{Control, OrdersImage};
 use crate::store::double_write::{DoubleBatch, PAGES_PER_BATCH};
 use crate::store::layout::AlignedBytes;
@@ -228,6 +229,9 @@ impl Shard {
             return;
         }
         let (bytes, length, pages) = memory.finish();
+        if mutant::is(Mutant::DoubleWriteSkipped) {
+            return effects.out.disk.push(DiskOp::WritePages { pages, bytes });
+        }
         self.checkpoint.double_pages = pages;
         effects.out.disk.push(DiskOp::Write { file: ShardFile::DoubleWrite, offset: 0, bytes, length });
     }
@@ -269,9 +273,13 @@ impl Shard {
         let tail = self.log.recyclable(sequence).unwrap_or(self.log.tail());
         let control = &mut checkpoint.control;
         control.generation += 1;
-        control.sequence = control.sequence.max(sequence);
+        control.sequence = control.sequence.max(sequence + 8 * u64::from(mutant::is(Mutant::SequenceTooHigh)));
         control.tail = tail;
         checkpoint.control_writing = Some(tail);
+        if mutant::is(Mutant::RecycledTooEarly) {
+            self.log.release(&tail);
+            self.log_has_room = true;
+        }
         let bytes = control.to_block();
         let (offset, length) = (control.offset(), bytes.len());
         effects.out.disk.push(DiskOp::Write { file: ShardFile::Control, offset, bytes, length });

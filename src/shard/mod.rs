@@ -38,6 +38,7 @@ use std::collections::VecDeque;
 use slab::Slab;
 
 use crate::entropy::Entropy;
+use crate::mutant::{self, Mutant};
 use crate::settings::Settings;
 use crate::store::wal::{Change, Log, LogWrite, Ticket};
 use crate::wire::header::NodeIdentity;
@@ -147,7 +148,7 @@ impl Shard {
         match input {
             Input::Request { origin, frame } => self.request(origin, frame, now, effects),
             Input::Message { message, .. } => self.hear(message, now, effects),
-            Input::Disk(done) => self.disk_done(done, effects),
+            Input::Disk(done) => self.disk_done(done, now, effects),
             Input::Turn => self.turn(now, effects),
             Input::Shutdown => self.stopping = true,
         }
@@ -180,7 +181,7 @@ impl Shard {
         }
     }
 
-    fn disk_done(&mut self, done: DiskDone, effects: &mut Effects<'_>) {
+    fn disk_done(&mut self, done: DiskDone, now: Now, effects: &mut Effects<'_>) {
         let DiskDone { op, result } = done;
         match op {
             DiskOp::ReadPage { page, frame } => {
@@ -194,13 +195,13 @@ impl Shard {
                 }
                 self.woken((!whole).then_some(page));
             }
-            _ if result.is_err() => {
+            _ if result.is_err() && !mutant::is(Mutant::FailedWriteTaken) => {
                 log::error!("shard {}: a write failed, nothing is written any more: {result:?}", self.id.0);
                 self.fail(effects);
             }
             DiskOp::Write { file: ShardFile::Log(segment), offset, bytes, .. } => {
                 self.log.written(segment, offset, bytes);
-                self.apply_durable(effects);
+                self.apply_durable(now, effects);
                 self.wake_waiting_for_log();
             }
             op => self.checkpoint_write_done(op, effects),

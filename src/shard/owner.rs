@@ -5,6 +5,7 @@
 use crate::coin::{PageNumber, Place};
 use crate::command::question::ListedOffer;
 use crate::command::{Findings, Must, Question};
+use crate::mutant::{self, Mutant};
 use crate::wire::header::KeyName;
 use crate::wire::seal;
 use crate::wire::status::Status;
@@ -135,6 +136,7 @@ impl Shard {
             let record = self.pages.get(claim.coin.page()).expect("a present page").record(claim.coin.slot());
             let reserved =
                 claim.must == Must::Target && self.reservations.holds(claim.coin, visit.session, now.monotonic_us);
+            let reserved = reserved || mutant::is(Mutant::ReservationNotChecked);
             claim.check(record, reserved);
             visit.progress.done += 1;
         }
@@ -153,7 +155,9 @@ impl Shard {
                 let frame = self.pages.get_mut(claim.coin.page(), visit.sequence).expect("a present page");
                 assert!(frame.record(claim.coin.slot()) == claim.record, "a locked coin changed");
                 frame.set_record(claim.coin.slot(), claim.new);
-                if let Some(free) = derive(&claim.record, &claim.new).free {
+                if let Some(free) = derive(&claim.record, &claim.new).free
+                    && !mutant::is(Mutant::FreeMapNotUpdated)
+                {
                     self.free_map.set_free(claim.coin, free);
                     if claim.must == Must::Target {
                         self.reservations.release(WordNumber::of(claim.coin), visit.session);
@@ -173,6 +177,7 @@ impl Shard {
         for change in leaves.chain(enters) {
             match (change.place, change.enters) {
                 (Place::Locker(key), true) => self.lockers.enter(&key, change.coin),
+                (Place::Locker(_), false) if mutant::is(Mutant::LockerIndexNotUpdated) => {}
                 (Place::Locker(key), false) => self.lockers.leave(&key, change.coin),
                 (Place::TradeLocker(an), true) => self.market.enter(&an, change.coin),
                 (Place::TradeLocker(an), false) => self.market.leave(&an, change.coin),

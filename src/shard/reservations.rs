@@ -8,6 +8,7 @@
 //! A session is the number its client chose; 0 is none.
 
 use crate::coin::CoinId;
+use crate::mutant::{self, Mutant};
 
 use super::free_map::{WORDS_PER_PAGE, WordNumber};
 use super::interface::ShardId;
@@ -45,7 +46,7 @@ impl Reservations {
     /// When the word is another shard's.
     pub fn available(&self, word: WordNumber, session: u32, now_us: u64) -> bool {
         let holder = self.holders[self.index(word)];
-        holder.session == session || holder.until_us <= now_us
+        holder.session == session || holder.until_us <= now_us || mutant::is(Mutant::PromisedTwice)
     }
 
     /// Reserves a word for a session, or renews its reservation; says whether the session now holds it.

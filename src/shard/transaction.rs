@@ -13,6 +13,7 @@
 
 use crate::coin::{CoinId, PayoutAddress, Place, Secret, TradeCoin};
 use crate::command::{self, Change, Context, Must, Next, Question, Verdict};
+use crate::mutant::{self, Mutant};
 use crate::settings::Identifier;
 use crate::store::orders::Order;
 use crate::store::wal;
@@ -110,6 +111,11 @@ impl Shard {
             self.recycle(visit);
             return match task.awaited {
                 0 if task.unknown => self.leave(task, effects),
+                0 if mutant::is(Mutant::ApplyBeforeCommit)
+                    && self.committing.iter().any(|(_, other)| *other == slot) =>
+                {
+                    Flow::Waits
+                }
                 0 => self.reply(task, task.status, now, effects),
                 _ => Flow::Waits,
             };
@@ -266,11 +272,11 @@ impl Shard {
             .any(|claim| claim.must == Must::Target || matches!(claim.change, Change::Free(_)))
             .then_some((Resource::Circulation, Mode::Intent));
         let session = task.draft.session;
-        let mode = if writes { Mode::Exclusive } else { Mode::Shared };
+        let mode = if writes && !mutant::is(Mutant::WritersShare) { Mode::Exclusive } else { Mode::Shared };
         let prepare = |visit: &mut Visit| {
             visit.coin_mode = Some(mode);
             visit.session = session;
-            visit.keep = true;
+            visit.keep = !mutant::is(Mutant::LockReleasedEarly);
             visit.locks.extend(circulation);
         };
         if owner(&claims[0]) == owner(&claims[claims.len() - 1]) {
@@ -373,7 +379,8 @@ impl Shard {
         }
         self.clock += 1;
         let order = order_of(task).map(|(an, address)| Order { an, address, sequence: self.clock });
-        let claims = task.stops.iter().filter_map(|stop| stop.visit.as_ref()).flat_map(|visit| &visit.claims);
+        let parts = task.stops.len() - usize::from(mutant::is(Mutant::RecordWithoutAPart) && task.stops.len() > 1);
+        let claims = task.stops[..parts].iter().filter_map(|stop| stop.visit.as_ref()).flat_map(|visit| &visit.claims);
         let written = claims.filter(|claim| claim.write);
         self.written.clear();
         self.written.extend(written.map(|claim| wal::Change {
@@ -394,9 +401,12 @@ impl Shard {
                 visit.order = order;
             }
         }
-        if self.settings.durable {
-            task.stage = Stage::Committing;
+        if self.settings.durable && !mutant::is(Mutant::AnswerBeforeSync) {
             self.committing.push_back((ticket, slot));
+            if mutant::is(Mutant::ApplyBeforeCommit) {
+                return self.apply_everywhere(task, effects);
+            }
+            task.stage = Stage::Committing;
             Flow::Waits
         } else {
             self.apply_everywhere(task, effects)
@@ -404,13 +414,17 @@ impl Shard {
     }
 
     /// Whatever became durable is applied.
-    pub(super) fn apply_durable(&mut self, effects: &mut Effects<'_>) {
+    pub(super) fn apply_durable(&mut self, now: Now, effects: &mut Effects<'_>) {
         while let Some(&(ticket, slot)) = self.committing.front() {
             if ticket > self.log.durable() {
                 break;
             }
             self.committing.pop_front();
-            self.with_task(slot, |shard, task| shard.apply_everywhere(task, effects));
+            self.with_task(slot, |shard, task| match task.stage {
+                Stage::Applying if task.awaited == 0 => shard.reply(task, task.status, now, effects),
+                Stage::Applying => Flow::Waits, // a mutant's
+                _ => shard.apply_everywhere(task, effects),
+            });
         }
     }
 

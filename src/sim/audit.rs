@@ -26,7 +26,11 @@ pub fn audit(world: &World, model: &Model) -> Result<(), String> {
         let frame = match shard.pages.peek(page) {
             Some(cached) => cached,
             None => {
-                let read = world.storage.read_at(&files::coins(page.denomination()), files::page_offset(page), frame.bytes_mut());
+                let read = world.storage.read_at(
+                    &files::coins(page.denomination()),
+                    files::page_offset(page),
+                    frame.bytes_mut(),
+                );
                 read.map_err(|error| error.to_string())?;
                 if frame.state(page) == PageState::Damaged {
                     continue; // rot: it is not served
@@ -87,7 +91,9 @@ fn views_are(shard: &Shard, number: u8, world: &World, model: &Model) -> Result<
         circulation[coin.denomination().index()] += u32::from(page_owner(coin.page(), shards).0 == number);
         match an.place() {
             Place::Locker(_) if locker_home(an, shards).0 == number => &mut lockers,
-            Place::TradeLocker(_) if market_home_of(TradeCoin::Bitcoin, price_of(an), shards).0 == number => &mut offers,
+            Place::TradeLocker(_) if market_home_of(TradeCoin::Bitcoin, price_of(an), shards).0 == number => {
+                &mut offers
+            }
             _ => continue,
         }
         .entry(*an.bytes())

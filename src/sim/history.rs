@@ -115,11 +115,7 @@ fn look(state: &mut Possible, open: &[usize], history: &[Past]) {
 }
 
 /// The states that one more request under way leads to.
-fn steps<'a>(
-    state: &'a Possible,
-    open: &'a [usize],
-    history: &'a [Past],
-) -> impl Iterator<Item = Possible> + 'a {
+fn steps<'a>(state: &'a Possible, open: &'a [usize], history: &'a [Past]) -> impl Iterator<Item = Possible> + 'a {
     let left = open.iter().copied().filter(|index| state.done >> index & 1 == 0 && !history[*index].only_looks());
     left.filter_map(|index| {
         let mut next = Possible { model: state.model.clone(), done: state.done | 1 << index };

@@ -152,8 +152,7 @@ impl Life {
             8 => {
                 let back = random.one_in(3);
                 let days = random.below(60) as u64 * 86_400_000;
-                self.world.unix_ms =
-                    if back { self.world.unix_ms - days } else { self.world.unix_ms + days };
+                self.world.unix_ms = if back { self.world.unix_ms - days } else { self.world.unix_ms + days };
                 self.report.count(Fault::ClockJump);
                 return false;
             }

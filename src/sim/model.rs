@@ -308,8 +308,7 @@ impl Model {
             Op::Store(batch, key) => self.store(batch, |_| *key),
             Op::StoreMultiple(lockers) => self.store_multiple(lockers),
             Op::Remove(key, rows) => {
-                let rows: Vec<_> =
-                    rows.iter().map(|&(coin, pan)| (coin, self.has(&(coin, *key)), Some(pan))).collect();
+                let rows: Vec<_> = rows.iter().map(|&(coin, pan)| (coin, self.has(&(coin, *key)), Some(pan))).collect();
                 self.items(rows)
             }
             Op::Peek(an) | Op::PeekTradeLocker(an) => op.sorted(self.peek(an)),
@@ -408,9 +407,8 @@ impl Model {
         };
         // There are always enough: made-up nodes have few coins.
         let Some(coins) = coins.filter(|coins| coins.len() == COINS_PER_WORD as usize) else { return false };
-        let anothers = |promise: &Promise, word| {
-            promise.word == word && promise.session != session && promise.until.0 > when.1
-        };
+        let anothers =
+            |promise: &Promise, word| promise.word == word && promise.session != session && promise.until.0 > when.1;
         for &coin in &coins {
             let word = WordNumber::of(coin);
             if self.ans.contains_key(&coin) || self.promises.iter().any(|promise| anothers(promise, word)) {
@@ -430,9 +428,8 @@ impl Model {
         rows.iter().all(|(coin, _)| {
             let word = WordNumber::of(*coin);
             let mut promises = self.promises.iter().filter(|p| p.word == word && p.session == session);
-            let held = promises.next().is_some_and(|promise| {
-                promise.until.0 > when.1 || (promise.until.1 > when.0 && doubt)
-            });
+            let held =
+                promises.next().is_some_and(|promise| promise.until.0 > when.1 || (promise.until.1 > when.0 && doubt));
             held && !self.ans.contains_key(coin)
         })
     }

@@ -5,6 +5,7 @@ use super::Seeded;
 use super::model::{Answer, Batch, Model, Op, Row, value_of};
 use super::payload::{locker_key, offer_an};
 use crate::coin::{CoinId, Denomination, Secret};
+use crate::shard::free_map::WordNumber;
 use crate::wire::status::Status;
 
 /// Locker keys that the clients share.
@@ -167,13 +168,20 @@ impl Workload {
 
     fn serial_numbers(&mut self, few: &[CoinId]) -> Op {
         // A session that asks again is offered what it has.
-        if self.last_session == 0 || !self.random.one_in(8) {
+        let before = self.last_session;
+        if before == 0 || !self.random.one_in(8) {
             self.last_session += 1;
         }
         let den = few[self.random.below(few.len())].denomination();
         let operation = 1 + self.random.below(2) as u8;
         let possible = |operation| if operation == 1 { den.smaller() } else { den.larger() };
         let operation = if possible(operation).is_some() { operation } else { 3 - operation };
+        if before > 0 && self.random.one_in(4) {
+            // A session whose search starts at the same word as another's.
+            let of = possible(operation).expect("a denomination");
+            let meets = |number: &u32| WordNumber::search_start(*number, of) == WordNumber::search_start(before, of);
+            self.last_session = (before + 1..).find(meets).expect("there are words enough");
+        }
         Op::SerialNumbers { session: self.last_session, operation, den: den.get() }
     }
 

@@ -6,6 +6,7 @@
 //! that a recycled segment still holds never match, nor prove anything: their numbers are lower.
 
 use super::format::{BatchHeader, CommitRecord, HEADER_BYTES, LogTail, PROOF_WITHIN_BYTES, WINDOW, whole_blocks};
+use crate::mutant::{self, Mutant};
 use crate::store::error::StoreError;
 use crate::store::files;
 use crate::store::layout::{AlignedBytes, BLOCK_BYTES};
@@ -124,10 +125,12 @@ impl Scanner<'_> {
     /// The header and CRC of the batch expected next, if it is here and whole; its bytes are then in `self.bytes`.
     fn expected_batch(&mut self, segment: u16, offset: u64) -> Result<Option<(BatchHeader, u32)>, StoreError> {
         let Some(header) = self.header(segment, offset)? else { return Ok(None) };
-        let expected = header.writer == self.source.writer
-            && header.epoch == self.source.epoch
-            && header.number == self.scanned.next_batch
-            && header.previous_crc == self.scanned.previous_crc;
+        let stale = mutant::is(Mutant::RecycledSegmentReplayed) && header.number != self.scanned.next_batch;
+        let expected = stale
+            || header.writer == self.source.writer
+                && header.epoch == self.source.epoch
+                && header.number == self.scanned.next_batch
+                && header.previous_crc == self.scanned.previous_crc;
         let length = whole_blocks(header.used as usize);
         if !expected || length as u64 > self.source.segment_bytes - offset {
             return Ok(None);

@@ -16,6 +16,7 @@ use std::collections::VecDeque;
 use super::format::{
     BatchHeader, Change, Commit, Geometry, HEADER_BYTES, LogTail, WINDOW, encode_record, record_bytes, whole_blocks,
 };
+use crate::mutant::{self, Mutant};
 use crate::store::layout::AlignedBytes;
 use crate::store::orders::Order;
 
@@ -278,6 +279,11 @@ impl Log {
 
     /// The last ticket of the contiguous durable prefix.
     pub fn durable(&self) -> Ticket {
+        if mutant::is(Mutant::DurableWithAHole)
+            && let Some(last) = self.in_flight.iter().rfind(|write| write.done)
+        {
+            return Ticket(last.number);
+        }
         Ticket(self.in_flight.front().map_or(self.next_number, |write| write.number) - 1)
     }
 
