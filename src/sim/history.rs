@@ -45,8 +45,11 @@ struct Possible {
 }
 
 /// Every state in which a node can be that was in one of `models` and then answered as the history says, of 64 requests
-/// at most. Empty: it cannot be explained.
-pub fn explain(models: &[Model], history: &[Past]) -> Vec<Model> {
+/// at most.
+///
+/// # Errors
+/// The number of the first answer that no order explains.
+pub fn explain(models: &[Model], history: &[Past]) -> Result<Vec<Model>, usize> {
     assert!(history.len() <= 64);
     // At one moment, what is sent comes before what is answered: they overlap.
     let mut moments: Vec<(u64, bool, usize)> = Vec::with_capacity(2 * history.len());
@@ -62,6 +65,9 @@ pub fn explain(models: &[Model], history: &[Past]) -> Vec<Model> {
             open.push(index);
         } else if history[index].answer.is_some() {
             possible = after_answer(possible, index, &open, history);
+            if possible.is_empty() {
+                return Err(index);
+            }
             open.retain(|other| *other != index);
         }
     }
@@ -78,7 +84,7 @@ pub fn explain(models: &[Model], history: &[Past]) -> Vec<Model> {
         }
         seen.push(state);
     }
-    found
+    Ok(found)
 }
 
 /// The states after a request was answered: it has taken effect by then.

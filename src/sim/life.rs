@@ -284,12 +284,10 @@ impl Life {
     }
 
     fn explain(&mut self, history: &[Past]) -> Result<(), String> {
-        let models = explain(&self.models, history);
-        if models.is_empty() {
+        self.models = explain(&self.models, history).map_err(|wrong| {
             let rows: Vec<String> = history.iter().map(past_told).collect();
-            return Err(format!("no order explains these answers:\n{}", rows.join("\n")));
-        }
-        self.models = models;
+            format!("no order explains the answer {}\namong:\n{}", rows[wrong].trim(), rows.join("\n"))
+        })?;
         self.guess = self.models[0].clone();
         Ok(())
     }

@@ -356,7 +356,7 @@ impl Model {
                     return answer(Status::PageNotReserved);
                 }
                 self.ans.remove(&source.0);
-                self.make(*session, targets);
+                self.make(*session, targets, when);
                 answer(Status::Success)
             }
             Op::Join { session, target, sources } => {
@@ -370,7 +370,7 @@ impl Model {
                     return answer(Status::AllFail);
                 }
                 sources.iter().for_each(|(coin, _)| _ = self.ans.remove(coin));
-                self.make(*session, &[*target]);
+                self.make(*session, &[*target], when);
                 answer(Status::Success)
             }
         }
@@ -434,11 +434,15 @@ impl Model {
         })
     }
 
-    fn make(&mut self, session: u32, rows: &[Row]) {
+    /// A session makes coins and gives their words back. What it asked for meanwhile may still count on them: whether
+    /// a word is held is looked at with the coins, and those are others.
+    fn make(&mut self, session: u32, rows: &[Row], when: Span) {
         self.ans.extend(rows.iter().copied());
         for (coin, _) in rows {
             let word = WordNumber::of(*coin);
-            self.promises.retain(|promise| promise.word != word || promise.session != session);
+            for promise in self.promises.iter_mut().filter(|p| p.word == word && p.session == session) {
+                promise.until = (0, promise.until.1.min(when.1));
+            }
         }
     }
 
