@@ -37,6 +37,8 @@ mutants! {
     ReplayNotOrdered, "replays in the order of reading", 400;
     /// Batches of an earlier round of the ring are replayed too.
     RecycledSegmentReplayed, "replays a recycled segment", 400;
+    /// Recovery acts upon what a killed process wrote, and the power may yet take.
+    RecoveredFromCache, "recovers from what is not durable", 4000;
     /// Orders that are only in the log are not replayed.
     OrderNotReplayed, "forgets payout addresses that are only in the log", 400;
     /// A damaged page is served as it is.

@@ -15,7 +15,7 @@ use crate::wire::seal::Key;
 use crate::wire::status::Status;
 
 /// Rounds of a life.
-const ROUNDS: usize = 24;
+const ROUNDS: usize = 12;
 /// One round in so many ends with the node's end.
 const END_ONE_IN: usize = 3;
 /// Coins at the beginning.
@@ -297,7 +297,14 @@ impl Life {
         self.report.audits += 1;
         let mut wrong = String::new();
         let world = &self.world;
-        self.models.retain(|model| audit(world, model).map_err(|error| wrong = error).is_ok());
+        self.models.retain(|model| {
+            let seen = audit(world, model);
+            if let Err(error) = &seen {
+                log::debug!("not so in one state: {error}");
+                wrong.clone_from(error);
+            }
+            seen.is_ok()
+        });
         match self.models.first() {
             None => Err(wrong),
             Some(model) => {
@@ -340,8 +347,9 @@ impl Life {
     /// The machine fails while the node starts, perhaps more than once.
     fn crash_while_starting(&mut self) {
         loop {
-            self.world.storage.crash_after(1 + self.random.below(50) as u64);
+            self.world.storage.crash_after(1 + self.random.below(90) as u64);
             let started = self.world.try_start();
+            log::debug!("the machine fails while the node starts");
             self.report.count(Fault::CrashAtStart);
             self.world.stop(true);
             if started.is_ok() || self.random.one_in(2) {

@@ -1,6 +1,7 @@
 //! Opens a data directory: repairs, replays, and sets the logs up for any number of shards.
 //!
 //! The steps, in an order that lets a crash at any point start over:
+//! 0. Everything that is there is made durable: a killed process leaves what can be read and may yet be lost.
 //! 1. The control blocks of all logs say up to which sequence everything is in place: S, the highest of them.
 //! 2. Pages torn in their place come back from the double-write areas.
 //! 3. All logs are scanned; records up to S are skipped, of the rest the highest sequence of each coin wins. Records
@@ -29,6 +30,7 @@ use super::orders::Order;
 use super::storage::Storage;
 use super::wal::{Geometry, LogStart};
 use crate::coin::Denomination;
+use crate::mutant::{self, Mutant};
 
 /// The line in `node` that makes a directory a data directory of this format.
 pub const NODE_LINE: &str = "raida data directory, format 1\n";
@@ -69,10 +71,32 @@ pub struct OpenedShard {
 pub fn open(storage: &dyn Storage, shards: u8, geometry: Geometry) -> Result<Opened, StoreError> {
     assert!(shards > 0);
     geometry.check();
-    check_files(storage)?;
-    logs::remove_left_overs(storage)?;
-    let controls = logs::read_controls(storage)?;
+    let controls = begin(storage)?;
     open_checked(storage, shards, geometry, controls)
+}
+
+/// Makes sure of the directory, clears it up, and reads the control blocks.
+fn begin(storage: &dyn Storage) -> Result<Vec<Control>, StoreError> {
+    check_files(storage)?;
+    if !mutant::is(Mutant::RecoveredFromCache) {
+        make_durable(storage)?;
+    }
+    logs::remove_left_overs(storage)?;
+    logs::read_controls(storage)
+}
+
+/// Makes everything that is there durable. A process that was killed leaves writes that can be read and yet may be lost
+/// with the power: what recovery acts upon must not be among them.
+fn make_durable(storage: &dyn Storage) -> Result<(), StoreError> {
+    let logs = storage.list(files::LOGS)?.into_iter().map(|name| format!("{}/{name}", files::LOGS));
+    for directory in std::iter::once(files::COINS.to_string()).chain(logs) {
+        for name in storage.list(&directory)? {
+            storage.sync(&format!("{directory}/{name}"))?;
+        }
+        storage.sync_directory(&directory)?;
+    }
+    storage.sync_directory(files::LOGS)?;
+    storage.sync_directory("")
 }
 
 fn open_checked(
@@ -110,9 +134,7 @@ fn open_checked(
 /// # Errors
 /// As [`open`].
 pub fn open_as_it_is(storage: &dyn Storage) -> Result<Opened, StoreError> {
-    check_files(storage)?;
-    logs::remove_left_overs(storage)?;
-    let controls = logs::read_controls(storage)?;
+    let controls = begin(storage)?;
     let Control { segments, segment_bytes, .. } = controls[0];
     let geometry = match segments {
         0 => Geometry::default(),
