@@ -143,20 +143,23 @@ impl PageFrame {
 pub fn page_state(bytes: &[u8], page: PageNumber) -> PageState {
     assert_eq!(bytes.len(), PAGE_BYTES);
     let field = |at: usize, size: usize| &bytes[at..at + size];
-    let crc =
-        crc32c::crc32c_append(crc32c::crc32c_append(crc32c::crc32c(&bytes[..CRC_AT]), &[0; 4]), &bytes[CRC_AT + 4..]);
+    let crc = || {
+        crc32c::crc32c_append(crc32c::crc32c_append(crc32c::crc32c(&bytes[..CRC_AT]), &[0; 4]), &bytes[CRC_AT + 4..])
+    };
     if field(0, 4) == MAGIC
         && field(4, 2) == VERSION.to_be_bytes()
         && field(6, 2) == page.get().to_be_bytes()
-        && field(CRC_AT, 4) == crc.to_be_bytes()
+        && field(CRC_AT, 4) == crc().to_be_bytes()
     {
         PageState::Used(u64::from_be_bytes(field(8, 8).try_into().expect("8 bytes")))
-    } else if bytes.iter().all(|&byte| byte == 0) {
+    } else if bytes.as_chunks::<16>().0.iter().all(|chunk| u128::from_ne_bytes(*chunk) == 0) {
         PageState::NeverUsed
     } else {
         PageState::Damaged
     }
 }
+
+const _: () = assert!(PAGE_BYTES.is_multiple_of(16));
 
 #[cfg(test)]
 mod tests {
