@@ -3,7 +3,7 @@
 //! [`World`] runs the shards that the reactor runs, the same code to the byte, over [`Memory`](crate::store::storage::Memory). Nothing in it waits for
 //! real time, so a test lives through many crashes a second.
 
-mod audit;
+pub mod audit;
 pub mod history;
 pub mod life;
 pub mod model;

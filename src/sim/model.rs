@@ -395,8 +395,8 @@ impl Model {
         let mut seen = BTreeSet::new();
         let mut passed = Vec::new();
         for (batch, _) in lockers {
-            let named_once = batch.0.iter().fold(true, |once, coin| seen.insert(*coin) && once);
-            passed.push(named_once && self.proof(batch, true) == Ok(true));
+            let named_twice = batch.0.iter().filter(|coin| !seen.insert(**coin)).count() > 0;
+            passed.push(!named_twice && self.proof(batch, true) == Ok(true));
         }
         for ((batch, key), _) in lockers.iter().zip(&passed).filter(|(_, passed)| **passed) {
             self.give(&batch.0, *key);

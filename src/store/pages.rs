@@ -319,7 +319,7 @@ mod tests {
         let numbers = [0, 1, 2, 49, 50, 51, 999, 1000, 1500, 7003, 14_998, 14_999];
         let pages = numbers.map(|number| PageNumber::new(number).unwrap());
         let used = with_pages(&memory, pages.into_iter());
-        for shards in 1..=5 {
+        for shards in 1..=5u8 {
             let mut all = Vec::new();
             read_pages(&memory, &used, &mut |page, frame, sequence| {
                 assert_eq!(frame.record(7).an, Secret::new([page.get() as u8; 16]));
