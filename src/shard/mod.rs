@@ -39,7 +39,7 @@ use slab::Slab;
 
 use crate::entropy::Entropy;
 use crate::settings::Settings;
-use crate::store::wal::{Change, Log, Ticket};
+use crate::store::wal::{Change, Log, LogWrite, Ticket};
 use crate::wire::header::NodeIdentity;
 use crate::wire::request::{COMMANDS, Command};
 use crate::wire::status::Status;
@@ -55,6 +55,9 @@ use pages::Pages;
 use rate_limit::RateLimit;
 use reservations::Reservations;
 use task::Task;
+
+/// How long a log is at rest before it is marked.
+const MARK_AFTER_US: u64 = 50_000;
 
 /// What a step may use and add to.
 pub(crate) struct Effects<'a> {
@@ -102,6 +105,8 @@ pub struct Shard {
 
     // On disk.
     log: Log,
+    /// When the log is marked, if it is at rest until then.
+    mark_at_us: Option<u64>,
     /// The changes of the record being made.
     written: Vec<Change>,
     checkpoint: Checkpoint,
@@ -206,7 +211,7 @@ impl Shard {
     fn turn(&mut self, now: Now, effects: &mut Effects<'_>) {
         self.retry_waiting_for_log(now, effects);
         self.run(now, effects);
-        self.write_log(effects);
+        self.write_log(now, effects);
         if self.log.needs_checkpoint() {
             self.want_checkpoint(effects);
         }
@@ -216,19 +221,33 @@ impl Shard {
         }
     }
 
-    fn write_log(&mut self, effects: &mut Effects<'_>) {
+    fn write_log(&mut self, now: Now, effects: &mut Effects<'_>) {
         if self.failed {
             return;
         }
         while let Some(write) = self.log.next_write() {
-            let file = ShardFile::Log(write.segment);
-            effects.out.disk.push(DiskOp::Write {
-                file,
-                offset: write.offset,
-                bytes: write.bytes,
-                length: write.length,
-            });
+            self.write_batch(write, effects);
         }
+        self.mark_log(now, effects);
+    }
+
+    /// Marks a log that has been at rest for a while, once. The last checkpoint of a stop does without.
+    fn mark_log(&mut self, now: Now, effects: &mut Effects<'_>) {
+        if self.stopping || !self.log.wants_mark() {
+            self.mark_at_us = None;
+            return;
+        }
+        let mark_at_us = *self.mark_at_us.get_or_insert(now.monotonic_us + MARK_AFTER_US);
+        if now.monotonic_us >= mark_at_us {
+            self.mark_at_us = None;
+            let mark = self.log.mark();
+            self.write_batch(mark, effects);
+        }
+    }
+
+    fn write_batch(&mut self, write: LogWrite, effects: &mut Effects<'_>) {
+        let LogWrite { segment, offset, bytes, length } = write;
+        effects.out.disk.push(DiskOp::Write { file: ShardFile::Log(segment), offset, bytes, length });
     }
 
     /// Room in the log may have come: the tasks that wait for it ask again, in their order, at the end of the turn.
@@ -274,6 +293,7 @@ impl Shard {
         if std::mem::replace(&mut self.failed, true) {
             return;
         }
+        self.mark_at_us = None;
         self.broadcast(|| Message::Failed, effects);
         for (_, slot) in std::mem::take(&mut self.committing) {
             let task = self.tasks.remove(slot as usize).expect("a task that waits for its record");
@@ -298,7 +318,8 @@ impl Shard {
 
     /// Until when the driver may sleep, on [`Now::monotonic_us`]'s clock; `None`: until something happens.
     pub fn wake_at_us(&self) -> Option<u64> {
-        None // whatever a shard waits for comes as an input
+        // Whatever else a shard waits for comes as an input.
+        self.mark_at_us
     }
 
     /// Whether everything is on disk and nothing is left to do, after [`Input::Shutdown`].

@@ -127,6 +127,7 @@ impl ShardBuilder {
             spare_visits: Vec::new(),
             local: Default::default(),
             log: Log::new(own.log, geometry),
+            mark_at_us: None,
             written: Vec::new(),
             // The image on disk may have orders that no coin came to: the first checkpoint writes it anew.
             checkpoint: Checkpoint::new(own.control, settings.cache_pages, u64::MAX),

@@ -303,11 +303,9 @@ impl World {
         let roads = self.roads();
         let choices = roads.len() + self.disk.len();
         if choices == 0 {
-            // Turns end when there is nothing else: what they start is then left to do.
-            for shard in 0..self.settings.shards {
-                self.step(shard, Input::Turn);
-            }
-            return !self.disk.is_empty() || !self.roads().is_empty();
+            // Turns end when there is nothing else: what they start is then left to do. If that is nothing, time passes
+            // until a shard wants to be woken.
+            return self.end_turns() || self.pass_time() && self.end_turns();
         }
         if self.random.one_in(4) {
             let shard = self.random.below(self.shards.len()) as u8;
@@ -324,6 +322,21 @@ impl World {
             self.step(shard, Input::Disk(done));
         }
         true
+    }
+
+    /// Whether that started anything.
+    fn end_turns(&mut self) -> bool {
+        for shard in 0..self.settings.shards {
+            self.step(shard, Input::Turn);
+        }
+        !self.disk.is_empty() || !self.roads().is_empty()
+    }
+
+    /// Whether anybody waits for the clock.
+    fn pass_time(&mut self) -> bool {
+        let wake_at_us = self.shards.iter().filter_map(Shard::wake_at_us).min();
+        self.monotonic_us = self.monotonic_us.max(wake_at_us.unwrap_or(0));
+        wake_at_us.is_some()
     }
 
     /// The roads with messages that are not held up, in order.

@@ -20,8 +20,9 @@
 //! | 46 | 2 | segments; 0: there is no log to read, its segments are being made |
 //! | 48 | 8 | bytes of a segment |
 //! | 56 | 8 | generation of the orders image |
-//! | 64 | 1875 | pages ever used: page p is bit p mod 8, least significant first, of byte p / 8 |
-//! | 1939 | 2153 | zero |
+//! | 64 | 1 | logs of the directory; what log 0's block says counts |
+//! | 65 | 1875 | pages ever used: page p is bit p mod 8, least significant first, of byte p / 8 |
+//! | 1940 | 2152 | zero |
 //! | 4092 | 4 | CRC-32C of the bytes before |
 //!
 //! Integers are big-endian.
@@ -32,10 +33,10 @@ use crate::coin::{PAGES, PageNumber};
 
 const MAGIC: &[u8; 4] = b"RCB1";
 const VERSION: u16 = 1;
-const USED_AT: usize = 64;
+const USED_AT: usize = 65;
 const CRC_AT: usize = BLOCK_BYTES - 4;
 
-const _: () = assert!(USED_AT + UsedPages::BYTES == 1939);
+const _: () = assert!(USED_AT + UsedPages::BYTES == 1940);
 
 /// The size of a slot.
 pub const SLOT_BYTES: usize = BLOCK_BYTES;
@@ -117,6 +118,8 @@ pub struct Control {
     pub segments: u16,
     /// Bytes of a segment.
     pub segment_bytes: u64,
+    /// Logs of the directory. Log 0's block counts: it names as many as there are, or fewer while surplus ones are removed.
+    pub logs: u8,
     /// The image of the shard's orders.
     pub orders: OrdersImage,
     /// Pages ever used. After recovery each shard's block has all of them; a shard adds its own.
@@ -147,6 +150,7 @@ impl Control {
         bytes[46..48].copy_from_slice(&self.segments.to_be_bytes());
         bytes[48..56].copy_from_slice(&self.segment_bytes.to_be_bytes());
         bytes[56..64].copy_from_slice(&self.orders.generation.to_be_bytes());
+        bytes[64] = self.logs;
         bytes[USED_AT..USED_AT + UsedPages::BYTES].copy_from_slice(&self.used.0);
         let crc = crc32c::crc32c(&bytes[..CRC_AT]);
         bytes[CRC_AT..].copy_from_slice(&crc.to_be_bytes());
@@ -180,6 +184,7 @@ impl Control {
             tail: LogTail { segment: be_u16(44), batch: be_u64(32), previous_crc: be_u32(40) },
             segments: be_u16(46),
             segment_bytes: be_u64(48),
+            logs: bytes[64],
             orders: OrdersImage { slot: bytes[7], generation: be_u64(56) },
             used: UsedPages(bytes[USED_AT..USED_AT + UsedPages::BYTES].try_into().expect("1875 bytes")),
         })
@@ -207,6 +212,7 @@ mod tests {
             tail: LogTail { segment: 0x4444, batch: 0x5555_5555_5555_5555, previous_crc: 0x6666_6666 },
             segments: 0x7777,
             segment_bytes: 0x8888_8888_8888_8888,
+            logs: 0xAA,
             orders: OrdersImage { slot: 1, generation: 0x9999_9999_9999_9999 },
             used,
         }
@@ -221,11 +227,11 @@ mod tests {
         for (byte, times) in [(0x22, 8), (0x33, 8), (0x55, 8), (0x66, 4), (0x44, 2), (0x77, 2), (0x88, 8), (0x99, 8)] {
             expected.extend(std::iter::repeat_n(byte, times));
         }
-        expected.extend([0, 2]);
-        assert_eq!(&block[..66], &expected[..]);
-        assert_eq!(block[1938], 0x80);
-        assert!(block[66..1938].iter().chain(&block[1939..4092]).all(|&byte| byte == 0));
-        assert_eq!(block[4092..], 0x3E57_5338u32.to_be_bytes());
+        expected.extend([0xAA, 0, 2]);
+        assert_eq!(&block[..67], &expected[..]);
+        assert_eq!(block[1939], 0x80);
+        assert!(block[67..1939].iter().chain(&block[1940..4092]).all(|&byte| byte == 0));
+        assert_eq!(block[4092..], 0x7758_B37Fu32.to_be_bytes());
         assert_eq!(Control::decode(&block), Some(control()));
     }
 

@@ -59,6 +59,15 @@ pub enum StoreError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// A batch of the log was durable and is not whole any more.
+    LostBatch {
+        /// The segment's file.
+        path: String,
+        /// Where in it the batch is due.
+        offset: u64,
+        /// Its number.
+        batch: u64,
+    },
     /// Two logs say different things of a coin under one sequence.
     Contradiction {
         /// Which coin.
@@ -105,6 +114,7 @@ impl StoreError {
                 | Self::DamagedControl { .. }
                 | Self::DamagedOrders { .. }
                 | Self::DamagedFile { .. }
+                | Self::LostBatch { .. }
                 | Self::Contradiction { .. }
         )
     }
@@ -128,6 +138,9 @@ impl fmt::Display for StoreError {
             Self::DamagedControl { path } => write!(f, "{path} is damaged"),
             Self::DamagedOrders { path } => write!(f, "{path} is damaged, payout addresses are lost"),
             Self::DamagedFile { path, why } => write!(f, "{path} is damaged, {why}"),
+            Self::LostBatch { path, offset, batch } => {
+                write!(f, "{path} is damaged at offset {offset}, batch {batch} with answered commands is lost")
+            }
             Self::Contradiction { coin, sequence } => {
                 write!(f, "the logs contradict each other on coin {coin:?}, sequence {sequence}")
             }
@@ -169,6 +182,10 @@ mod tests {
         assert_eq!(
             StoreError::io("read", "log/0/control")(io::Error::from_raw_os_error(5)).to_string(),
             "cannot read log/0/control: Input/output error (os error 5)"
+        );
+        assert_eq!(
+            StoreError::LostBatch { path: "log/0/segment-1".to_string(), offset: 4096, batch: 7 }.to_string(),
+            "log/0/segment-1 is damaged at offset 4096, batch 7 with answered commands is lost"
         );
         assert_eq!(
             StoreError::InCirculation { coin: CoinId::new(-8, 5).unwrap() }.to_string(),

@@ -636,6 +636,30 @@ fn an_offer_is_sold_whole_or_not_at_all() {
 }
 
 #[test]
+fn a_log_at_rest_is_marked_once_and_then_rot_in_any_answered_record_is_named() {
+    let (mut world, mut purse) = world_with_coins(3, 11);
+    for number in 1..4 {
+        let coins = purse.take(3);
+        assert_eq!(purse.store(&mut world, &at_shard(1), &coins, locker_key(number)).0, Status::AllPass);
+    }
+    let (operations, time) = (world.storage.operations(), world.monotonic_us);
+    world.settle();
+    assert_eq!((world.storage.operations(), world.monotonic_us), (operations, time), "one mark, then silence");
+    world.storage.crash(0);
+    // Each record has a block and its mark the next.
+    let open_with_rot = |block: u64| {
+        let storage = world.storage.clone();
+        storage.flip("log/1/segment-0", block * 4096 + 40);
+        recovery::open(&storage, 3, WorldOptions::small(3, 0).geometry)
+    };
+    for block in 0..5 {
+        let error = open_with_rot(block).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("log/1/segment-0 is damaged at offset {}, batch", block * 4096)), "{error}");
+    }
+    assert_eq!(open_with_rot(5).unwrap().recovered, 3, "rot in the last mark loses nothing");
+}
+
+#[test]
 fn a_page_that_rots_is_not_served_and_all_others_are() {
     let (mut world, mut purse) = world_with_coins(2, 4);
     let coins = purse.take(20);

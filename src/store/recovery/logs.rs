@@ -58,17 +58,26 @@ pub fn log_numbers(storage: &dyn Storage) -> Result<Vec<u8>, StoreError> {
     Ok(numbers)
 }
 
-fn remove_tree(storage: &dyn Storage, path: &str) -> Result<(), StoreError> {
+/// Removes a directory of files.
+pub fn remove_tree(storage: &dyn Storage, path: &str) -> Result<(), StoreError> {
     for name in storage.list(path)? {
         storage.remove(&format!("{path}/{name}"))?;
     }
     storage.remove_directory(path)
 }
 
-/// The control blocks of all logs: log 0's, log 1's … There is at least one.
+/// The control blocks of all logs: log 0's, log 1's … There is at least one. As many are there as log 0's says, or more
+/// where a crash left some that were being made, or surplus ones.
 pub fn read_controls(storage: &dyn Storage) -> Result<Vec<Control>, StoreError> {
     let last = log_numbers(storage)?.last().copied().unwrap_or(0);
-    (0..=last).map(|shard| read_control(storage, shard)).collect()
+    let controls: Vec<Control> = (0..=last).map(|shard| read_control(storage, shard)).collect::<Result<_, _>>()?;
+    if controls.len() < usize::from(controls[0].logs) {
+        return Err(StoreError::DamagedFile {
+            path: files::log(controls.len() as u8),
+            why: "the directory is missing",
+        });
+    }
+    Ok(controls)
 }
 
 fn read_control(storage: &dyn Storage, shard: u8) -> Result<Control, StoreError> {
@@ -104,12 +113,13 @@ pub fn set_up(
         empty_double_write_area(storage, &files::double_write(shard))?;
     }
     let mut opened = Vec::with_capacity(usize::from(target.shards));
+    // The missing ones first: log 0's control block must never name more than there are.
+    let made: Vec<OpenedShard> =
+        (logs..target.shards).map(|shard| make(storage, shard, target)).collect::<Result<_, _>>()?;
     for (control, scanned) in controls.into_iter().zip(scanned).take(usize::from(target.shards)) {
         opened.push(renew(storage, control, scanned, target)?);
     }
-    for shard in logs..target.shards {
-        opened.push(make(storage, shard, target)?);
-    }
+    opened.extend(made);
     // The last first: what is there is always 0, 1, 2 … without a gap.
     for shard in (target.shards..logs).rev() {
         let surplus = format!("{}{SURPLUS}", files::log(shard));
@@ -150,6 +160,7 @@ fn renew(
     write_orders(storage, &files::log(shard), control.orders, &target.orders)?;
     control.epoch += 1;
     control.sequence = target.sequence;
+    control.logs = target.shards;
     control.used = target.used.clone();
     control.tail = LogTail { segment: 0, batch: scanned.next_batch, previous_crc: scanned.previous_crc };
     let geometry = target.geometry;
@@ -186,6 +197,7 @@ fn make(storage: &dyn Storage, shard: u8, target: &Target) -> Result<OpenedShard
         tail: LogTail { segment: 0, batch: 1, previous_crc: 0 },
         segments: target.geometry.segments,
         segment_bytes: target.geometry.segment_bytes,
+        logs: target.shards,
         orders: OrdersImage::FIRST,
         used: target.used.clone(),
     };

@@ -7,9 +7,14 @@
 //!    are absolute, so replaying them twice is harmless. They go to their pages through log 0's double-write area.
 //! 4. Orders are merged from images and logs, the highest sequence of each AN wins, and go as one image to each log.
 //! 5. The double-write areas are emptied: a page that rots later must not be taken back to an old copy.
-//! 6. The control blocks get a new epoch and the new S, log 0's first. With that one write the recovery is done: what
-//!    other logs still hold is at or below S. Both slots are written, so that the loss of one loses nothing.
-//! 7. Missing logs are made and surplus ones removed, under names that are no log's while they are incomplete.
+//! 6. Missing logs are made, with the new S, under names that are no log's while they are incomplete.
+//! 7. The control blocks get a new epoch and the new S, log 0's first, and the number of logs. Both slots are written, so
+//!    that the loss of one loses nothing.
+//! 8. Surplus logs are removed.
+//!
+//! With the first control block that says S, a new log's or log 0's, the recovery is done: what other logs still hold
+//! is at or below S. Log 0's block names as many logs as there are, or fewer until steps 6 to 8 are through; so a log
+//! that somebody removed is missed.
 
 pub(super) mod logs;
 pub(super) mod replay;
@@ -22,7 +27,7 @@ use super::error::StoreError;
 use super::files;
 use super::orders::Order;
 use super::storage::Storage;
-use super::wal::{Geometry, LogStart};
+use super::wal::{Geometry, LogStart, Scanned, wrong_segments};
 use crate::coin::Denomination;
 
 /// The line in `node` that makes a directory a data directory of this format.
@@ -84,7 +89,7 @@ fn open_checked(
     let mut scanned = Vec::with_capacity(controls.len());
     for control in &controls {
         replay.read_images(storage, control)?;
-        scanned.push(replay.read_log(storage, control)?);
+        scanned.push(read_log(storage, &mut replay, control)?);
     }
     replay.write_pages(storage, &mut used)?;
     let orders = replay.orders();
@@ -98,6 +103,21 @@ fn open_checked(
         recovered: replay.records(),
         repaired,
     })
+}
+
+/// Takes the records of a log whose files have their sizes.
+fn read_log(storage: &dyn Storage, replay: &mut replay::Replay, control: &Control) -> Result<Scanned, StoreError> {
+    if let Some((slot, _)) = wrong_segments(storage, &replay::source(control))?.first() {
+        let path = files::segment(control.writer, *slot);
+        return Err(StoreError::DamagedFile { path, why: "it is missing or of another size" });
+    }
+    let scanned = replay.read_log(storage, control)?;
+    if let Some(lost) = scanned.lost {
+        let (path, batch) = (files::segment(control.writer, lost.segment), scanned.next_batch);
+        let offset = lost.offset;
+        log::warn!("{path} is damaged at offset {offset}: batch {batch} is lost, but all it said is in place");
+    }
+    Ok(scanned)
 }
 
 /// Opens the data directory for as many shards, and logs of the size, as it was last set up for: for work offline.

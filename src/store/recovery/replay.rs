@@ -63,6 +63,17 @@ pub fn repair_torn_pages(storage: &dyn Storage, logs: usize, used: &UsedPages) -
     Ok(repaired)
 }
 
+/// The log that a control block speaks of.
+pub fn source(control: &Control) -> Source {
+    Source {
+        writer: control.writer,
+        epoch: control.epoch,
+        tail: control.tail,
+        segments: control.segments,
+        segment_bytes: control.segment_bytes,
+    }
+}
+
 /// What is to be replayed.
 pub struct Replay {
     in_place: u64,
@@ -126,15 +137,16 @@ impl Replay {
     }
 
     /// Takes the records of a control block's log; where its segments were being made it has none.
+    ///
+    /// A log is read from the start of a segment, so it has records that are in place already. Batches lost among those
+    /// cost nothing: the records of one log are in the order of their sequences.
     pub fn read_log(&mut self, storage: &dyn Storage, control: &Control) -> Result<Scanned, StoreError> {
-        let source = Source {
-            writer: control.writer,
-            epoch: control.epoch,
-            tail: control.tail,
-            segments: control.segments,
-            segment_bytes: control.segment_bytes,
-        };
-        scan(storage, &source, &mut |record| self.take(record))
+        let scanned = scan(storage, &source(control), &mut |record| self.take(record))?;
+        if let Some(lost) = scanned.lost.filter(|lost| lost.highest_sequence > self.in_place) {
+            let path = files::segment(control.writer, lost.segment);
+            return Err(StoreError::LostBatch { path, offset: lost.offset, batch: scanned.next_batch });
+        }
+        Ok(scanned)
     }
 
     fn take(&mut self, record: &CommitRecord<'_>) -> Result<(), StoreError> {

@@ -281,20 +281,37 @@ fn abandoned() -> (Memory, State) {
 #[test]
 fn recovery_may_be_interrupted_anywhere() {
     let (memory, expected) = abandoned();
-    let before = memory.operations();
-    let whole = memory.clone();
-    let opened = open(&whole, 2, OTHER).unwrap();
-    assert_eq!((state(&whole, &opened), opened.recovered), (expected.clone(), 19));
-    let operations = whole.operations() - before;
-    assert!(operations > 60, "{operations}");
-    for crash_after in 1..=operations {
-        let memory = memory.clone();
-        memory.crash_after(crash_after);
-        open(&memory, 2, OTHER).unwrap_err();
-        memory.crash(crash_after);
-        let opened = open(&memory, 2, OTHER).unwrap();
-        assert_eq!(state(&memory, &opened), expected, "crash after {crash_after}");
-        assert_eq!(opened.sequence, 30);
+    for shards in [2, 5] {
+        let before = memory.operations();
+        let whole = memory.clone();
+        let opened = open(&whole, shards, OTHER).unwrap();
+        assert_eq!((state(&whole, &opened), opened.recovered), (expected.clone(), 19));
+        let operations = whole.operations() - before;
+        assert!(operations > 60, "{operations}");
+        for crash_after in 1..=operations {
+            let memory = memory.clone();
+            memory.crash_after(crash_after);
+            open(&memory, shards, OTHER).unwrap_err();
+            memory.crash(crash_after);
+            let opened = open(&memory, shards, OTHER).unwrap();
+            assert_eq!(state(&memory, &opened), expected, "{shards} shards, crash after {crash_after}");
+            assert_eq!(opened.sequence, 30);
+            assert!(opened.shards.iter().all(|shard| shard.control.logs == shards));
+        }
+    }
+}
+
+#[test]
+fn a_log_that_somebody_removed_is_missed() {
+    let (memory, _) = abandoned();
+    for shards in [3, 5, 2] {
+        open(&memory, shards, SMALL).unwrap();
+        for removed in (0..shards).rev() {
+            let memory = memory.clone();
+            logs::remove_tree(&memory, &files::log(removed)).unwrap();
+            let error = open(&memory, shards, SMALL).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("log/{removed}")), "{error}");
+        }
     }
 }
 
@@ -330,6 +347,39 @@ fn a_batch_beyond_a_gap_stays_lost_even_when_the_gap_is_filled_alike() {
     assert_eq!(opened.recovered, 0);
     write(&append(&mut Log::new(opened.shards[0].log, SMALL), 1));
     assert_eq!(open(&memory, 1, SMALL).unwrap().recovered, 1);
+}
+
+#[test]
+fn rot_in_a_log_is_named() {
+    let (memory, _) = abandoned();
+    // A log's ten batches have a block each, eight blocks a segment. Nothing tells that the last was ever durable.
+    for batch in 0..9 {
+        let (segment, offset) = (batch / 8, u64::from(batch) % 8 * 4096);
+        let memory = memory.clone();
+        memory.flip(&files::segment(1, segment), offset + 100);
+        let error = open(&memory, 3, SMALL).unwrap_err().to_string();
+        let says = format!(
+            "log/1/segment-{segment} is damaged at offset {offset}, batch {} with answered commands is lost",
+            batch + 1
+        );
+        assert!(error.starts_with(&says), "{error}");
+    }
+}
+
+#[test]
+fn rot_in_a_log_costs_nothing_where_all_it_said_is_in_place() {
+    let (memory, _) = abandoned();
+    let mut node = Node::start(&memory, open(&memory, 3, SMALL).unwrap(), SMALL);
+    let coins: BTreeSet<u32> = [5, 1_024_005].into();
+    (0..3).for_each(|_| node.transact(1, &coins).unwrap());
+    node.checkpoint().unwrap();
+    let rotten = memory.clone();
+    rotten.flip(&files::segment(1, 0), 4096 + 100);
+    let opened = open(&rotten, 3, SMALL).unwrap();
+    assert_eq!((state(&rotten, &opened), opened.recovered), (node.acknowledged.clone(), 0));
+    node.transact(1, &coins).unwrap();
+    memory.flip(&files::segment(1, 0), 4096 + 100);
+    assert!(matches!(open(&memory, 3, SMALL), Err(StoreError::LostBatch { offset: 4096, .. })));
 }
 
 /// The page of the coins that [`abandoned`] changes first.

@@ -11,10 +11,11 @@
 //! | 16 | 8 | batch number, consecutive |
 //! | 24 | 4 | bytes used, this header included |
 //! | 28 | 4 | CRC field of the batch before: the chain |
-//! | 32 | 8 | highest sequence in the batch |
-//! | 40 | 4 | number of commit records |
-//! | 44 | 4 | CRC-32C of the used bytes with this field zero |
-//! | 48 | | commit records, then zeros to the end of the block |
+//! | 32 | 8 | highest sequence up to the end of this batch |
+//! | 40 | 8 | durable: number of the last batch of the contiguous durable prefix when this one was written |
+//! | 48 | 4 | number of commit records; 0: a mark |
+//! | 52 | 4 | CRC-32C of the used bytes with this field zero |
+//! | 56 | | commit records, then zeros to the end of the block |
 //!
 //! # A commit record
 //! | at | size | field |
@@ -43,9 +44,9 @@ use crate::store::orders::Order;
 
 const MAGIC: &[u8; 4] = b"RLB1";
 const VERSION: u16 = 1;
-const CRC_AT: usize = 44;
+const CRC_AT: usize = 52;
 /// Bytes of a batch before its first record.
-pub const HEADER_BYTES: usize = 48;
+pub const HEADER_BYTES: usize = 56;
 /// Bytes of a record before its first change.
 pub const RECORD_HEADER_BYTES: usize = 32;
 /// Bytes of a change.
@@ -54,6 +55,9 @@ pub const CHANGE_BYTES: usize = 22;
 pub const CHANGES_MAX: usize = 13_107;
 /// Batches past the durable prefix that may be under way.
 pub const WINDOW: u64 = 4;
+/// How far behind a missing batch the next that can prove it durable begins at most: behind a window of the largest
+/// batches, and what such a batch left unused at the end of a segment.
+pub const PROOF_WITHIN_BYTES: u64 = 4 << 20;
 
 const _: () = assert!(CHANGE_BYTES == 5 + CoinRecord::BYTES);
 const _: () = assert!(CRC_AT + 4 == HEADER_BYTES);
@@ -102,6 +106,7 @@ impl Geometry {
         assert!(self.batch_bytes_max.is_multiple_of(BLOCK_BYTES));
         assert!(HEADER_BYTES + self.record_bytes_max < self.batch_bytes_max);
         assert!(self.segment_bytes >= 2 * self.batch_bytes_max as u64);
+        assert!((WINDOW + 1) * self.batch_bytes_max as u64 <= PROOF_WITHIN_BYTES);
     }
 }
 
@@ -279,9 +284,11 @@ pub struct BatchHeader {
     pub used: u32,
     /// The CRC field of the batch before.
     pub previous_crc: u32,
-    /// The highest sequence in it.
+    /// The highest sequence in it; in a mark that of the batch before.
     pub highest_sequence: u64,
-    /// How many records it has.
+    /// The last batch of the contiguous durable prefix when it was written: at most [`WINDOW`] before it.
+    pub durable: u64,
+    /// How many records it has; 0: it is a mark.
     pub records: u32,
 }
 
@@ -297,7 +304,8 @@ impl BatchHeader {
         bytes[24..28].copy_from_slice(&self.used.to_be_bytes());
         bytes[28..32].copy_from_slice(&self.previous_crc.to_be_bytes());
         bytes[32..40].copy_from_slice(&self.highest_sequence.to_be_bytes());
-        bytes[40..44].copy_from_slice(&self.records.to_be_bytes());
+        bytes[40..48].copy_from_slice(&self.durable.to_be_bytes());
+        bytes[48..CRC_AT].copy_from_slice(&self.records.to_be_bytes());
         bytes[CRC_AT..HEADER_BYTES].fill(0);
         let crc = crc32c::crc32c(&bytes[..self.used as usize]);
         bytes[CRC_AT..HEADER_BYTES].copy_from_slice(&crc.to_be_bytes());
@@ -317,7 +325,8 @@ impl BatchHeader {
             used,
             previous_crc: be_u32(bytes, 28),
             highest_sequence: be_u64(bytes, 32),
-            records: be_u32(bytes, 40),
+            durable: be_u64(bytes, 40),
+            records: be_u32(bytes, 48),
         })
     }
 

@@ -10,7 +10,18 @@
 //!
 //! Invariants: a batch never spans segments. Batch numbers of a log are consecutive and never used twice under one
 //! epoch; each batch names the CRC of the one before. Batch n + 4 is not written before batch n is durable
-//! ([`WINDOW`]), so a batch found far behind a gap means that the disk lost something.
+//! ([`WINDOW`]).
+//!
+//! # A torn tail and rot
+//! A crash leaves anything of the batches that were under way, and nobody was answered for them: there the log ends. A
+//! batch that was durable and is not whole any more has lost answered commands, and that must never look like the end.
+//! So each batch says which one was the last of the durable prefix when it was written: where a batch is missing and a
+//! later one says that it was durable, the disk lost it ([`Lost`]). When nothing more is appended for a while, the log
+//! writes a *mark*, a batch without records, which says so of the last records too.
+//!
+//! What cannot be told apart: rot in the newest batches from a crash within some 50 ms after they were written, before
+//! the mark was, and rot in both the last batch and its mark. There the log ends a few batches early. Rot in the mark
+//! alone loses nothing.
 
 pub mod format;
 pub mod scanner;
@@ -20,5 +31,5 @@ pub mod writer;
 mod tests;
 
 pub use format::{Change, Commit, CommitRecord, Geometry, LogTail, PlaceKind, WINDOW, record_bytes};
-pub use scanner::{Scanned, Source, scan};
+pub use scanner::{Lost, Scanned, Source, scan, wrong_segments};
 pub use writer::{Counters, Log, LogStart, LogWrite, Ticket};

@@ -2,16 +2,17 @@
 //!
 //! From the tail the chain is followed: each batch must have the writer, epoch, next number and chain that are expected,
 //! and be whole. Where it is not at this place it may be at the start of the next segment. At the first break the log
-//! ends: what is beyond was never durable. Batches that a recycled segment still holds never match.
-//!
-//! Because batch n + 4 is written only after batch n is durable, a segment that begins with such a batch of this
-//! epoch, while n is missing, is proof that the disk lost n: that is an error, not the end.
+//! ends, unless a later batch of this epoch says that the missing one was durable: that is reported as [`Lost`]. Batches
+//! that a recycled segment still holds never match, nor prove anything: their numbers are lower.
 
-use super::format::{BatchHeader, CommitRecord, HEADER_BYTES, LogTail, WINDOW, whole_blocks};
+use super::format::{BatchHeader, CommitRecord, HEADER_BYTES, LogTail, PROOF_WITHIN_BYTES, WINDOW, whole_blocks};
 use crate::store::error::StoreError;
 use crate::store::files;
 use crate::store::layout::{AlignedBytes, BLOCK_BYTES};
 use crate::store::storage::Storage;
+
+/// How much is read at once while looking for proof.
+const CHUNK_BYTES: usize = 256 << 10;
 
 /// Which log to read, from where.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,24 +40,51 @@ pub struct Scanned {
     pub records: u64,
     /// The highest sequence among them, 0 if none.
     pub highest_sequence: u64,
+    /// Set where the log goes on behind a batch that the disk lost. Whoever reads the log judges it.
+    pub lost: Option<Lost>,
+    /// Whether the batch that is not there is due where a segment's file has ended before its size.
+    pub is_cut_off: bool,
 }
 
-/// Gives every commit record of the log to `visit`, in their order.
+/// A batch that was durable and is not whole any more; what follows it was not given to the visitor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lost {
+    /// The slot of the segment where [`Scanned::next_batch`] is due.
+    pub segment: u16,
+    /// Where in it.
+    pub offset: u64,
+    /// The highest sequence of the later batches that prove it: where everything up to this one is in place, nothing
+    /// is lost but the batches themselves.
+    pub highest_sequence: u64,
+}
+
+/// The segments of a log whose files have not their size, with the one they have: `None`, the file is missing.
 ///
 /// # Errors
-/// [`StoreError::DamagedFile`] where a segment is missing, something durable is lost, or a whole batch holds what no
-/// writer writes; what the storage and `visit` fail with.
+/// What the storage fails with.
+pub fn wrong_segments(storage: &dyn Storage, source: &Source) -> Result<Vec<(u16, Option<u64>)>, StoreError> {
+    let mut wrong = Vec::new();
+    for slot in 0..source.segments {
+        let length = storage.length(&files::segment(source.writer, slot))?;
+        if length != Some(source.segment_bytes) {
+            wrong.push((slot, length));
+        }
+    }
+    Ok(wrong)
+}
+
+/// Gives every commit record of the log to `visit`, in their order. What segments are too short for reads as zeros: see
+/// [`Scanned::is_cut_off`].
+///
+/// # Errors
+/// [`StoreError::DamagedFile`] where a whole batch holds what no writer writes; what the storage and `visit` fail with.
 pub fn scan(
     storage: &dyn Storage,
     source: &Source,
     visit: &mut dyn FnMut(&CommitRecord<'_>) -> Result<(), StoreError>,
 ) -> Result<Scanned, StoreError> {
-    for slot in 0..source.segments {
-        let path = files::segment(source.writer, slot);
-        if storage.length(&path)? != Some(source.segment_bytes) {
-            return Err(StoreError::DamagedFile { path, why: "it is missing or of another size" });
-        }
-    }
+    let lengths = (0..source.segments).map(|slot| storage.length(&files::segment(source.writer, slot)));
+    let lengths = lengths.map(|length| Ok(length?.unwrap_or(0))).collect::<Result<Vec<u64>, StoreError>>()?;
     let mut scanner = Scanner {
         storage,
         source,
@@ -67,12 +95,19 @@ pub fn scan(
             previous_crc: source.tail.previous_crc,
             records: 0,
             highest_sequence: 0,
+            lost: None,
+            is_cut_off: false,
         },
+        lengths,
+        is_short: false,
         bytes: AlignedBytes::zeroed(0),
     };
     if source.segments > 0 {
-        while scanner.step(visit)? {}
-        scanner.check_nothing_is_lost()?;
+        while scanner.step(visit)? {
+            scanner.is_short = false;
+        }
+        scanner.scanned.is_cut_off = scanner.is_short;
+        scanner.scanned.lost = scanner.look_for_proof()?;
     }
     Ok(scanner.scanned)
 }
@@ -83,6 +118,10 @@ struct Scanner<'a> {
     segment: u16,
     offset: u64,
     scanned: Scanned,
+    /// What the segments' files have.
+    lengths: Vec<u64>,
+    /// Whether something was read since the last batch where a file has ended.
+    is_short: bool,
     bytes: AlignedBytes,
 }
 
@@ -91,8 +130,12 @@ impl Scanner<'_> {
     fn step(&mut self, visit: &mut dyn FnMut(&CommitRecord<'_>) -> Result<(), StoreError>) -> Result<bool, StoreError> {
         let mut found = self.expected_batch(self.segment, self.offset)?;
         if found.is_none() && self.offset > 0 {
-            let next = (self.segment + 1) % self.source.segments;
+            let (next, is_short) = ((self.segment + 1) % self.source.segments, self.is_short);
             found = self.expected_batch(next, 0)?;
+            // Any batch would have found room here: what is not there was never due.
+            if self.source.segment_bytes - self.offset >= PROOF_WITHIN_BYTES / (WINDOW + 1) {
+                self.is_short = is_short;
+            }
             if found.is_some() {
                 (self.segment, self.offset) = (next, 0);
             }
@@ -132,7 +175,9 @@ impl Scanner<'_> {
         if self.bytes.len() < length {
             self.bytes = AlignedBytes::zeroed(length);
         }
-        self.storage.read_at(&files::segment(self.source.writer, segment), offset, &mut self.bytes[..length])
+        self.is_short |= offset + length as u64 > self.lengths[usize::from(segment)];
+        let path = files::segment(self.source.writer, segment);
+        self.storage.read_what_is_there(&path, offset, &mut self.bytes[..length])
     }
 
     fn visit_records(
@@ -161,26 +206,66 @@ impl Scanner<'_> {
         }
     }
 
-    /// No segment begins with a batch that could be written only after the missing one was durable.
-    fn check_nothing_is_lost(&mut self) -> Result<(), StoreError> {
-        for segment in 0..self.source.segments {
-            let Some(header) = self.header(segment, 0)? else { continue };
-            if header.writer != self.source.writer
-                || header.epoch != self.source.epoch
-                || header.number < self.scanned.next_batch + WINDOW
-            {
-                continue;
-            }
-            let length = whole_blocks(header.used as usize);
-            if length as u64 > self.source.segment_bytes {
-                continue;
-            }
-            self.read(segment, 0, length)?;
-            if header.whole(&self.bytes[..length]).is_some() {
+    /// Looks through what follows the break for batches that prove the missing one durable, in the order in which the
+    /// writer goes round the ring. As long as it comes upon later batches it goes on; after [`PROOF_WITHIN_BYTES`]
+    /// without one it looks at the beginnings of the remaining segments alone: reading all of a large ring would take
+    /// longer than the rest of a start.
+    fn look_for_proof(&mut self) -> Result<Option<Lost>, StoreError> {
+        let mut highest_sequence = None;
+        let mut chunk = AlignedBytes::zeroed(CHUNK_BYTES);
+        let (mut segment, mut offset) = (self.segment, self.offset);
+        let mut look = PROOF_WITHIN_BYTES;
+        loop {
+            while offset < self.source.segment_bytes && (look > 0 || offset == 0) {
+                let length = CHUNK_BYTES.min((self.source.segment_bytes - offset) as usize);
                 let path = files::segment(self.source.writer, segment);
-                return Err(StoreError::DamagedFile { path, why: "batches before it are lost" });
+                self.storage.read_what_is_there(&path, offset, &mut chunk[..length])?;
+                look = look.saturating_sub(length as u64);
+                for (at, block) in (offset..).step_by(BLOCK_BYTES).zip(chunk[..length].chunks_exact(BLOCK_BYTES)) {
+                    let Some(header) = BatchHeader::decode(block).filter(|header| self.is_later(header)) else {
+                        continue;
+                    };
+                    look = PROOF_WITHIN_BYTES;
+                    if header.durable >= self.scanned.next_batch && self.is_whole(segment, at, &header)? {
+                        highest_sequence = highest_sequence.max(Some(header.highest_sequence));
+                    }
+                }
+                offset += length as u64;
+            }
+            (segment, offset) = ((segment + 1) % self.source.segments, 0);
+            if segment == self.source.tail.segment {
+                let (segment, offset) = self.due();
+                return Ok(highest_sequence.map(|highest_sequence| Lost { segment, offset, highest_sequence }));
             }
         }
-        Ok(())
+    }
+
+    /// Whether a header is of a batch that the writer wrote after the missing one. What it says of itself must fit the
+    /// ring and the window: the middle of a torn batch, which clients wrote, shall not pass for one easily.
+    fn is_later(&self, header: &BatchHeader) -> bool {
+        let blocks = u64::from(self.source.segments) * self.source.segment_bytes / BLOCK_BYTES as u64;
+        let missing = self.scanned.next_batch;
+        header.writer == self.source.writer
+            && header.epoch == self.source.epoch
+            && (missing + 1..missing + blocks).contains(&header.number)
+            && (header.number - WINDOW.min(header.number)..header.number).contains(&header.durable)
+    }
+
+    fn is_whole(&mut self, segment: u16, offset: u64, header: &BatchHeader) -> Result<bool, StoreError> {
+        let length = whole_blocks(header.used as usize);
+        if length as u64 > self.source.segment_bytes - offset {
+            return Ok(false);
+        }
+        self.read(segment, offset, length)?;
+        Ok(header.whole(&self.bytes[..length]).is_some())
+    }
+
+    /// Where the missing batch is due: behind the last one, or at the next segment's beginning where that one is full.
+    fn due(&self) -> (u16, u64) {
+        if self.offset < self.source.segment_bytes {
+            (self.segment, self.offset)
+        } else {
+            ((self.segment + 1) % self.source.segments, 0)
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The way of a record: [`Log::reserve`] when its transaction is admitted, [`Log::append`] when it commits,
 //! [`Log::next_write`] whenever the disk may get more, [`Log::written`] when a write is durable, and then its
-//! [`Ticket`] is at or below [`Log::durable`].
+//! [`Ticket`] is at or below [`Log::durable`]. A log at rest gets one [`Log::mark`].
 //!
 //! # Why a reservation can always be honoured
 //! * *On disk.* A record alone in a batch costs whole blocks. Joining records in a batch costs no more than
@@ -109,6 +109,8 @@ pub struct Log {
     offset: u64,
     next_number: u64,
     previous_crc: u32,
+    /// Whether the last batch has records, for which no mark stands yet.
+    unmarked: bool,
     /// Bytes of records: appended but not with the disk, and reserved.
     waiting_record_bytes: usize,
     reserved_record_bytes: usize,
@@ -140,6 +142,7 @@ impl Log {
             offset: 0,
             next_number: start.tail.batch,
             previous_crc: start.tail.previous_crc,
+            unmarked: false,
             waiting_record_bytes: 0,
             reserved_record_bytes: 0,
             waiting_disk_bytes: 0,
@@ -209,11 +212,37 @@ impl Log {
         if self.in_flight.len() >= WINDOW as usize {
             return None;
         }
-        let mut batch = self.waiting.pop_front()?;
+        let batch = self.waiting.pop_front()?;
         let length = whole_blocks(batch.used);
-        batch.bytes[batch.used..length].fill(0);
         self.waiting_record_bytes -= batch.used - HEADER_BYTES;
         self.waiting_disk_bytes -= length as u64;
+        self.unmarked = true;
+        Some(self.hand_over(batch))
+    }
+
+    /// Whether the log is at rest, the last records have no mark, and there is room for one that nobody reserved.
+    pub fn wants_mark(&self) -> bool {
+        let room = self.reserved_disk_bytes + disk_bytes(0) <= self.free_disk_bytes();
+        self.unmarked && self.is_idle() && room
+    }
+
+    /// A batch without records: it proves that all before it is durable, so that nobody takes rot in the last of it
+    /// for the end of the log.
+    ///
+    /// # Panics
+    /// Where none is wanted: [`Log::wants_mark`].
+    pub fn mark(&mut self) -> LogWrite {
+        assert!(self.wants_mark());
+        self.unmarked = false;
+        let bytes = self.buffers.pop().expect("a log at rest has all its buffers");
+        let highest_sequence = self.counters.highest_sequence;
+        self.hand_over(OpenBatch { bytes, used: HEADER_BYTES, records: 0, highest_sequence })
+    }
+
+    /// Seals a batch and gives it its place.
+    fn hand_over(&mut self, mut batch: OpenBatch) -> LogWrite {
+        let length = whole_blocks(batch.used);
+        batch.bytes[batch.used..length].fill(0);
         let (segment, offset) = self.place(length as u64, batch.highest_sequence);
         let header = BatchHeader {
             writer: self.writer,
@@ -222,6 +251,7 @@ impl Log {
             used: batch.used as u32,
             previous_crc: self.previous_crc,
             highest_sequence: batch.highest_sequence,
+            durable: self.durable().0,
             records: batch.records,
         };
         self.previous_crc = header.seal(&mut batch.bytes);
@@ -229,7 +259,7 @@ impl Log {
         self.next_number += 1;
         self.counters.batches += 1;
         self.counters.bytes += length as u64;
-        Some(LogWrite { segment, offset, bytes: batch.bytes, length })
+        LogWrite { segment, offset, bytes: batch.bytes, length }
     }
 
     /// A write became durable; writes may end in any order.
