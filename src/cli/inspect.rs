@@ -12,14 +12,13 @@ use raida::coin::{
 use raida::store::files;
 use raida::store::inspect::{PageView, coins_of, page};
 use raida::store::layout::PageState;
-use raida::store::storage::Directory;
 use raida::store::verify::Survey;
 use raida::store::verify::survey::Origin;
 
 use super::exit::{ExitStatus, Failure, OrFailure};
 use super::inspect_log::show_log;
 use super::mint::denomination;
-use super::offline::{progress_bar, store_failure};
+use super::offline::{money, open_to_read, progress_bar, store_failure};
 use super::serve::say;
 
 /// Show a coin, a locker, a page or the log of a data directory that no node serves
@@ -93,7 +92,7 @@ enum What {
 
 /// Shows it.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let directory = Directory::open_to_read(&arguments.data).map_err(store_failure)?;
+    let directory = open_to_read(&arguments.data)?;
     let mut findings = Vec::new();
     let survey = Survey::new(&directory, &mut findings).map_err(store_failure)?;
     findings.iter().for_each(|finding| log::warn!("{finding}"));
@@ -205,7 +204,7 @@ fn locker_lines(coins: &[(CoinId, CoinRecord)]) -> String {
     let mut lines = vec![
         format!("place            {}", place(first)),
         format!("coins            {}", coins.len()),
-        format!("value            {}", super::offline::money(worth)),
+        format!("value            {}", money(worth)),
     ];
     lines.extend(coins.iter().map(|(coin, record)| format!("{coin:?} MFS {}", record.mfs.get())));
     lines.join("\n")

@@ -10,7 +10,7 @@ use raida::client::wallet::{Pending, Wallet};
 use raida::entropy::{Entropy, SystemEntropy};
 use raida::store::error::StoreError;
 use raida::store::mint::{Mint, Minted, mint};
-use raida::store::storage::Storage;
+use raida::store::storage::{Directory, Storage};
 use raida::wire::items::RawCoin;
 
 use super::exit::{ExitStatus, Failure};
@@ -61,6 +61,22 @@ pub fn quoted(path: &Path) -> String {
     let text = path.to_string_lossy();
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+".contains(letter);
     if text.chars().all(plain) { text.into_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+/// Refuses what is not even a directory.
+pub fn refuse_no_directory(data: &Path) -> Result<(), Failure> {
+    if data.is_dir() {
+        return Ok(());
+    }
+    let data = data.display();
+    let line = format!("{data} is no directory: `raida import` or `raida mint` makes a data directory");
+    Err(Failure::new(ExitStatus::Data, line))
+}
+
+/// Locks the data directory to look only.
+pub fn open_to_read(data: &Path) -> Result<Directory, Failure> {
+    refuse_no_directory(data)?;
+    Directory::open_to_read(data).map_err(store_failure)
 }
 
 /// What went wrong with the data directory `data`; of damage with the command that says more.

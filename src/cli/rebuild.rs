@@ -12,7 +12,7 @@ use raida::store::storage::Directory;
 use raida::store::verify::{Verdict, verify};
 
 use super::exit::{ExitStatus, Failure, OrFailure};
-use super::offline::{progress_bar, store_failure};
+use super::offline::{progress_bar, refuse_no_directory, store_failure};
 use super::serve::say;
 use super::verify::{findings, status};
 
@@ -36,6 +36,7 @@ pub struct Arguments {
 
 /// Verifies, asks, repairs, and verifies again.
 pub fn run(arguments: &Arguments) -> Result<ExitStatus, Failure> {
+    refuse_no_directory(&arguments.data)?;
     let directory = Directory::open(&arguments.data).map_err(store_failure)?;
     let (bar, mut progress) = progress_bar();
     let found = verify(&directory, &mut progress);

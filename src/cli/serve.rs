@@ -16,7 +16,7 @@ use raida::reactor::ring::RingError;
 use raida::settings::Settlement;
 
 use super::exit::{ExitStatus, Failure, OrFailure};
-use super::offline::data_failure;
+use super::offline::{data_failure, refuse_no_directory};
 
 /// Serve a data directory
 ///
@@ -103,11 +103,7 @@ impl Arguments {
 /// Serves until a signal says stop.
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let config = arguments.configuration()?;
-    if !arguments.data.is_dir() {
-        let data = arguments.data.display();
-        let line = format!("{data} is no directory: `raida import` or `raida mint` makes a data directory");
-        return Err(Failure::new(ExitStatus::Data, line));
-    }
+    refuse_no_directory(&arguments.data)?;
     serve(&arguments.data, &config, |node| say(&ready_line(config.server.raida_id, node)))
 }
 

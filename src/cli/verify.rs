@@ -5,11 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 
 use raida::coin::Denomination;
-use raida::store::storage::Directory;
 use raida::store::verify::{Report, Verdict, verify};
 
 use super::exit::{ExitStatus, Failure};
-use super::offline::{money, progress_bar, quoted, store_failure};
+use super::offline::{money, open_to_read, progress_bar, quoted, store_failure};
 use super::serve::say;
 
 /// Look for damage in a data directory that no node serves, and count its coins
@@ -31,7 +30,7 @@ pub struct Arguments {
 
 /// Verifies, with a progress bar where standard error is a terminal.
 pub fn run(arguments: &Arguments) -> Result<ExitStatus, Failure> {
-    let directory = Directory::open_to_read(&arguments.data).map_err(store_failure)?;
+    let directory = open_to_read(&arguments.data)?;
     let (bar, mut progress) = progress_bar();
     let report = verify(&directory, &mut progress);
     bar.finish_and_clear();

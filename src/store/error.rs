@@ -114,6 +114,7 @@ impl StoreError {
                 | Self::DamagedControl { .. }
                 | Self::DamagedOrders { .. }
                 | Self::DamagedFile { .. }
+                | Self::LostBatch { .. }
                 | Self::Contradiction { .. }
         )
     }
@@ -134,12 +135,12 @@ impl fmt::Display for StoreError {
                 write_page(f, *page)?;
                 f.write_str(" held coins and reads as zeros")
             }
-            Self::LostBatch { path, offset, batch } => {
-                write!(f, "{path} is damaged at offset {offset}, batch {batch} with answered commands is lost")
-            }
             Self::DamagedControl { path } => write!(f, "{path} is damaged"),
             Self::DamagedOrders { path } => write!(f, "{path} is damaged, payout addresses are lost"),
             Self::DamagedFile { path, why } => write!(f, "{path} is damaged, {why}"),
+            Self::LostBatch { path, offset, batch } => {
+                write!(f, "{path} is damaged at offset {offset}, batch {batch} with answered commands is lost")
+            }
             Self::Contradiction { coin, sequence } => {
                 write!(f, "the logs contradict each other on coin {coin:?}, sequence {sequence}")
             }
@@ -184,8 +185,7 @@ mod tests {
         );
         assert_eq!(
             StoreError::LostBatch { path: "log/0/segment-1".to_string(), offset: 4096, batch: 7 }.to_string(),
-            "log/0/segment-1 is damaged at offset 4096, batch 7 with answered commands is lost: \
-             restore the data directory from a backup"
+            "log/0/segment-1 is damaged at offset 4096, batch 7 with answered commands is lost"
         );
         assert_eq!(
             StoreError::InCirculation { coin: CoinId::new(-8, 5).unwrap() }.to_string(),

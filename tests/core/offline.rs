@@ -318,6 +318,46 @@ fn a_page_torn_in_its_place_comes_back_from_its_copy() {
 }
 
 #[test]
+fn a_lost_image_of_payout_addresses_comes_back_from_the_other_and_the_logs() {
+    let [_, stopped, _] = directories(1, 5);
+    let content = Content::of(&stopped).unwrap();
+    let mut derived = 0;
+    for path in ["log/0/orders-0", "log/0/orders-1"] {
+        let (damaged, memory) = damage(&stopped, |memory| memory.flip(path, 10));
+        assert_eq!(damaged.verdict(), Verdict::Repairable, "{:?}", lines(&damaged));
+        derived += usize::from(lines(&damaged)[0].ends_with("the other image and the logs have all"));
+        assert_eq!(repaired(&memory, &damaged).verdict(), Verdict::Clean);
+        assert_eq!(Content::of(&memory).unwrap(), content);
+    }
+    assert_eq!(derived, 1, "one of them counts");
+}
+
+#[test]
+fn a_segment_is_made_anew_where_nothing_can_have_been_in_it() {
+    let [_, stopped, _] = directories(1, 5);
+    let content = Content::of(&stopped).unwrap();
+    // The log began a new segment at the last start, and came no further.
+    let (damaged, memory) = damage(&stopped, |memory| memory.remove("log/0/segment-2").unwrap());
+    assert_eq!(lines(&damaged), ["repairable  log/0/segment-2 is missing"]);
+    assert_eq!(repaired(&memory, &damaged).verdict(), Verdict::Clean);
+    assert_eq!(Content::of(&memory).unwrap(), content);
+    let (damaged, _) = damage(&stopped, |memory| memory.remove("log/0/segment-0").unwrap());
+    assert_eq!(damaged.verdict(), Verdict::Damaged, "{:?}", lines(&damaged));
+}
+
+#[test]
+fn a_log_that_is_missing_is_damage() {
+    let [_, stopped, _] = directories(2, 5);
+    let (damaged, _) = damage(&stopped, |memory| {
+        for name in memory.list("log/1").unwrap() {
+            memory.remove(&format!("log/1/{name}")).unwrap();
+        }
+        memory.remove_directory("log/1").unwrap();
+    });
+    assert_eq!(lines(&damaged), ["damaged     log/1 is missing: commands may be lost"]);
+}
+
+#[test]
 fn what_is_no_data_directory_is_refused() {
     let [killed, ..] = directories(1, 2);
     let says = |does: &dyn Fn(&Memory)| {

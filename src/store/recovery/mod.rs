@@ -28,7 +28,7 @@ use super::error::StoreError;
 use super::files;
 use super::orders::Order;
 use super::storage::Storage;
-use super::wal::{Geometry, LogStart};
+use super::wal::{Geometry, LogStart, Scanned, wrong_segments};
 use crate::coin::Denomination;
 use crate::mutant::{self, Mutant};
 
@@ -113,7 +113,7 @@ fn open_checked(
     let mut scanned = Vec::with_capacity(controls.len());
     for control in &controls {
         replay.read_images(storage, control)?;
-        scanned.push(replay.read_log(storage, control)?);
+        scanned.push(read_log(storage, &mut replay, control)?);
     }
     replay.write_pages(storage, &mut used)?;
     let orders = replay.orders();
@@ -127,6 +127,21 @@ fn open_checked(
         recovered: replay.records(),
         repaired,
     })
+}
+
+/// Takes the records of a log whose files have their sizes.
+fn read_log(storage: &dyn Storage, replay: &mut replay::Replay, control: &Control) -> Result<Scanned, StoreError> {
+    if let Some((slot, _)) = wrong_segments(storage, &replay::source(control))?.first() {
+        let path = files::segment(control.writer, *slot);
+        return Err(StoreError::DamagedFile { path, why: "it is missing or of another size" });
+    }
+    let scanned = replay.read_log(storage, control)?;
+    if let Some(lost) = scanned.lost {
+        let (path, batch) = (files::segment(control.writer, lost.segment), scanned.next_batch);
+        let offset = lost.offset;
+        log::warn!("{path} is damaged at offset {offset}: batch {batch} is lost, but all it said is in place");
+    }
+    Ok(scanned)
 }
 
 /// Opens the data directory for as many shards, and logs of the size, as it was last set up for: for work offline.

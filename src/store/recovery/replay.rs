@@ -66,6 +66,17 @@ pub fn repair_torn_pages(storage: &dyn Storage, logs: usize, used: &UsedPages) -
     Ok(repaired)
 }
 
+/// The log that a control block speaks of.
+pub fn source(control: &Control) -> Source {
+    Source {
+        writer: control.writer,
+        epoch: control.epoch,
+        tail: control.tail,
+        segments: control.segments,
+        segment_bytes: control.segment_bytes,
+    }
+}
+
 /// What is to be replayed.
 pub struct Replay {
     in_place: u64,
@@ -133,21 +144,10 @@ impl Replay {
     /// A log is read from the start of a segment, so it has records that are in place already. Batches lost among those
     /// cost nothing: the records of one log are in the order of their sequences.
     pub fn read_log(&mut self, storage: &dyn Storage, control: &Control) -> Result<Scanned, StoreError> {
-        let source = Source {
-            writer: control.writer,
-            epoch: control.epoch,
-            tail: control.tail,
-            segments: control.segments,
-            segment_bytes: control.segment_bytes,
-        };
-        let scanned = scan(storage, &source, &mut |record| self.take(record))?;
-        if let Some(lost) = scanned.lost {
-            let path = files::segment(source.writer, lost.segment);
-            let (offset, batch) = (lost.offset, scanned.next_batch);
-            if lost.highest_sequence > self.in_place {
-                return Err(StoreError::LostBatch { path, offset, batch });
-            }
-            log::warn!("{path} is damaged at offset {offset}: batch {batch} is lost, but all it said is in place");
+        let scanned = scan(storage, &source(control), &mut |record| self.take(record))?;
+        if let Some(lost) = scanned.lost.filter(|lost| lost.highest_sequence > self.in_place) {
+            let path = files::segment(control.writer, lost.segment);
+            return Err(StoreError::LostBatch { path, offset: lost.offset, batch: scanned.next_batch });
         }
         Ok(scanned)
     }

@@ -12,8 +12,9 @@ use crate::store::files;
 use crate::store::layout::{BLOCK_BYTES, PageFrame, PageState};
 use crate::store::orders::Order;
 use crate::store::recovery::logs::{left_overs, log_numbers, read_slots};
-use crate::store::recovery::replay::{Copies, Replay, read_area, read_slot};
+use crate::store::recovery::replay::{Copies, Replay, read_area, read_slot, source};
 use crate::store::storage::Storage;
+use crate::store::wal::{Scanned, wrong_segments};
 
 /// What the logs' directories hold.
 pub struct Survey {
@@ -73,10 +74,10 @@ impl Survey {
             orders_in_doubt: Vec::new(),
             controls,
         };
-        (0..slots.len()).try_for_each(|log| survey.look_at_area(storage, log as u8, findings))?;
+        log_numbers(storage)?.into_iter().try_for_each(|log| survey.look_at_area(storage, log, findings))?;
         let mut next_batches = Vec::new();
         for control in survey.controls.clone() {
-            next_batches.push(survey.read_log(storage, &control, findings));
+            next_batches.push(survey.read_log(storage, &control, findings)?);
         }
         for control in survey.controls.clone() {
             survey.look_at_images(storage, &control, (&slots, &next_batches), findings)?;
@@ -107,15 +108,35 @@ impl Survey {
         Ok(())
     }
 
-    /// Takes a log's records; returns the number of the first batch that is not there.
-    fn read_log(&mut self, storage: &dyn Storage, control: &Control, findings: &mut Vec<Finding>) -> Option<u64> {
+    /// Takes a log's records; returns the number of the first batch that is not there, `None` where that may have been
+    /// lost.
+    fn read_log(
+        &mut self,
+        storage: &dyn Storage,
+        control: &Control,
+        findings: &mut Vec<Finding>,
+    ) -> Result<Option<u64>, StoreError> {
+        let wrong = wrong_segments(storage, &source(control))?;
+        let wrong = wrong.into_iter().map(|(slot, length)| (files::segment(control.writer, slot), length));
+        findings.extend(wrong.map(|(path, length)| Finding::of_wrong_size(&path, length, control.segment_bytes)));
+        let log = files::log(control.writer);
+        let mut found = |path: &str, what: String, repair| findings.push(Finding::of_file(path, None, what, repair));
         match self.replay.read_log(storage, control) {
-            Ok(scanned) => Some(scanned.next_batch),
             Err(error) => {
-                let what = format!("cannot be read to its end: {error}");
-                findings.push(Finding::of_file(&files::log(control.writer), None, what, None));
-                None
+                found(&log, format!("cannot be read to its end: {error}"), None);
+                Ok(None)
             }
+            Ok(scanned) if scanned.is_cut_off => {
+                let batch = scanned.next_batch;
+                found(&log, format!("ends where a segment ends too early: batch {batch} and later may be lost"), None);
+                Ok(None)
+            }
+            Ok(Scanned { next_batch, lost: Some(lost), .. }) => {
+                let what = format!("lost batch {next_batch} at offset {}, but all it said is in place", lost.offset);
+                found(&files::segment(control.writer, lost.segment), what, Some(Repair::Recovery));
+                Ok(None)
+            }
+            Ok(scanned) => Ok(Some(scanned.next_batch)),
         }
     }
 
@@ -181,8 +202,8 @@ impl Survey {
         let all = complete
             && orders.read_images(storage, own).is_ok()
             && older.iter().zip(next_batches).all(|(control, next_batch)| {
-                let scanned = orders.read_log(storage, control);
-                next_batch.is_some() && scanned.ok().map(|scanned| scanned.next_batch) == *next_batch
+                let scanned = orders.read_log(storage, control).ok();
+                next_batch.is_some() && scanned.map(|scanned| scanned.next_batch) == *next_batch
             });
         if all {
             orders.orders().into_iter().for_each(|order| self.replay.take_order(order));
@@ -307,6 +328,12 @@ fn look_at_controls(
             _ => {}
         }
         all.push(slots);
+    }
+    let logs = Control::newest(all[0].clone()).map_or(0, |control| usize::from(control.logs));
+    for shard in all.len()..logs {
+        let what = "is missing: commands may be lost";
+        findings.push(Finding::of_file(&files::log(shard as u8), None, what, None));
+        all.push([None, None]);
     }
     Ok(all)
 }

@@ -31,5 +31,5 @@ pub mod writer;
 mod tests;
 
 pub use format::{Change, Commit, CommitRecord, Geometry, LogTail, PlaceKind, WINDOW, record_bytes};
-pub use scanner::{Lost, Scanned, Source, scan};
+pub use scanner::{Lost, Scanned, Source, scan, wrong_segments};
 pub use writer::{Counters, Log, LogStart, LogWrite, Ticket};

@@ -43,6 +43,8 @@ pub struct Scanned {
     pub highest_sequence: u64,
     /// Set where the log goes on behind a batch that the disk lost. Whoever reads the log judges it.
     pub lost: Option<Lost>,
+    /// Whether the batch that is not there is due where a segment's file has ended before its size.
+    pub is_cut_off: bool,
 }
 
 /// A batch that was durable and is not whole any more; what follows it was not given to the visitor.
@@ -57,22 +59,33 @@ pub struct Lost {
     pub highest_sequence: u64,
 }
 
-/// Gives every commit record of the log to `visit`, in their order.
+/// The segments of a log whose files have not their size, with the one they have: `None`, the file is missing.
 ///
 /// # Errors
-/// [`StoreError::DamagedFile`] where a segment is missing or a whole batch holds what no writer writes; what the storage
-/// and `visit` fail with.
+/// What the storage fails with.
+pub fn wrong_segments(storage: &dyn Storage, source: &Source) -> Result<Vec<(u16, Option<u64>)>, StoreError> {
+    let mut wrong = Vec::new();
+    for slot in 0..source.segments {
+        let length = storage.length(&files::segment(source.writer, slot))?;
+        if length != Some(source.segment_bytes) {
+            wrong.push((slot, length));
+        }
+    }
+    Ok(wrong)
+}
+
+/// Gives every commit record of the log to `visit`, in their order. What segments are too short for reads as zeros: see
+/// [`Scanned::is_cut_off`].
+///
+/// # Errors
+/// [`StoreError::DamagedFile`] where a whole batch holds what no writer writes; what the storage and `visit` fail with.
 pub fn scan(
     storage: &dyn Storage,
     source: &Source,
     visit: &mut dyn FnMut(&CommitRecord<'_>) -> Result<(), StoreError>,
 ) -> Result<Scanned, StoreError> {
-    for slot in 0..source.segments {
-        let path = files::segment(source.writer, slot);
-        if storage.length(&path)? != Some(source.segment_bytes) {
-            return Err(StoreError::DamagedFile { path, why: "it is missing or of another size" });
-        }
-    }
+    let lengths = (0..source.segments).map(|slot| storage.length(&files::segment(source.writer, slot)));
+    let lengths = lengths.map(|length| Ok(length?.unwrap_or(0))).collect::<Result<Vec<u64>, StoreError>>()?;
     let mut scanner = Scanner {
         storage,
         source,
@@ -84,11 +97,17 @@ pub fn scan(
             records: 0,
             highest_sequence: 0,
             lost: None,
+            is_cut_off: false,
         },
+        lengths,
+        is_short: false,
         bytes: AlignedBytes::zeroed(0),
     };
     if source.segments > 0 {
-        while scanner.step(visit)? {}
+        while scanner.step(visit)? {
+            scanner.is_short = false;
+        }
+        scanner.scanned.is_cut_off = scanner.is_short;
         scanner.scanned.lost = scanner.look_for_proof()?;
     }
     Ok(scanner.scanned)
@@ -100,6 +119,10 @@ struct Scanner<'a> {
     segment: u16,
     offset: u64,
     scanned: Scanned,
+    /// What the segments' files have.
+    lengths: Vec<u64>,
+    /// Whether something was read since the last batch where a file has ended.
+    is_short: bool,
     bytes: AlignedBytes,
 }
 
@@ -108,8 +131,12 @@ impl Scanner<'_> {
     fn step(&mut self, visit: &mut dyn FnMut(&CommitRecord<'_>) -> Result<(), StoreError>) -> Result<bool, StoreError> {
         let mut found = self.expected_batch(self.segment, self.offset)?;
         if found.is_none() && self.offset > 0 {
-            let next = (self.segment + 1) % self.source.segments;
+            let (next, is_short) = ((self.segment + 1) % self.source.segments, self.is_short);
             found = self.expected_batch(next, 0)?;
+            // Any batch would have found room here: what is not there was never due.
+            if self.source.segment_bytes - self.offset >= PROOF_WITHIN_BYTES / (WINDOW + 1) {
+                self.is_short = is_short;
+            }
             if found.is_some() {
                 (self.segment, self.offset) = (next, 0);
             }
@@ -151,7 +178,9 @@ impl Scanner<'_> {
         if self.bytes.len() < length {
             self.bytes = AlignedBytes::zeroed(length);
         }
-        self.storage.read_at(&files::segment(self.source.writer, segment), offset, &mut self.bytes[..length])
+        self.is_short |= offset + length as u64 > self.lengths[usize::from(segment)];
+        let path = files::segment(self.source.writer, segment);
+        self.storage.read_what_is_there(&path, offset, &mut self.bytes[..length])
     }
 
     fn visit_records(
@@ -193,7 +222,7 @@ impl Scanner<'_> {
             while offset < self.source.segment_bytes && (look > 0 || offset == 0) {
                 let length = CHUNK_BYTES.min((self.source.segment_bytes - offset) as usize);
                 let path = files::segment(self.source.writer, segment);
-                self.storage.read_at(&path, offset, &mut chunk[..length])?;
+                self.storage.read_what_is_there(&path, offset, &mut chunk[..length])?;
                 look = look.saturating_sub(length as u64);
                 for (at, block) in (offset..).step_by(BLOCK_BYTES).zip(chunk[..length].chunks_exact(BLOCK_BYTES)) {
                     let Some(header) = BatchHeader::decode(block).filter(|header| self.is_later(header)) else {

@@ -243,8 +243,29 @@ fn rot_in_any_batch_but_the_last_is_reported_with_its_place() {
         memory.flip(&files::segment(2, 0), at * 4096 + 100);
     }
     assert!(sequences(&memory, &source(TAIL)).unwrap().1.lost.is_some());
-    memory.remove(&files::segment(2, 1)).unwrap();
-    assert!(matches!(sequences(&memory, &source(TAIL)), Err(StoreError::DamagedFile { .. })));
+}
+
+/// A segment that is missing matters where the next batch may be due: never beyond the one after the last batch.
+#[test]
+fn a_log_is_cut_off_where_a_batch_may_have_been() {
+    let memory = memory();
+    let mut log = Log::new(start(TAIL), SMALL);
+    append_and_write(&memory, &mut log, 1..=12, 100);
+    for (slot, found, is_cut_off) in [(0, 0, true), (1, 8, true), (2, 12, true)] {
+        let memory = memory.clone();
+        memory.remove(&files::segment(2, slot)).unwrap();
+        assert_eq!(wrong_segments(&memory, &source(TAIL)).unwrap(), [(slot, None)]);
+        let (sequences, scanned) = sequences(&memory, &source(TAIL)).unwrap();
+        assert_eq!((sequences.len(), scanned.is_cut_off), (found, is_cut_off), "segment {slot}");
+    }
+    let empty = memory.clone();
+    empty.create(&files::segment(2, 0), SMALL.segment_bytes, Zeros::Written).unwrap();
+    for slot in [1, 2] {
+        empty.remove(&files::segment(2, slot)).unwrap();
+        assert!(!sequences(&empty, &source(TAIL)).unwrap().1.is_cut_off, "the first batch is due elsewhere");
+    }
+    let (_, scanned) = sequences(&memory, &source(TAIL)).unwrap();
+    assert!(!scanned.is_cut_off && wrong_segments(&memory, &source(TAIL)).unwrap().is_empty());
 }
 
 #[test]
