@@ -3,5 +3,8 @@
 mod command_line;
 mod concurrency;
 mod crash;
+mod damage;
+mod holder;
 mod net;
+mod process;
 mod transports;
