@@ -259,7 +259,8 @@ fn in_threads<T: Send, F: FnOnce() -> T + Send>(work: impl Iterator<Item = F>) -
 }
 
 /// Prepares the process of a server: secrets in its memory go to no core dump and to no debugger of the same user,
-/// and it may have as many descriptors as the system allows it.
+/// it may have as many descriptors as the system allows it, and a file that grows beyond a limit of the process
+/// (`ulimit -f`) is a write that fails, not the end by SIGXFSZ. Threads started from now on do as the calling one.
 ///
 /// # Errors
 /// What the system refuses.
@@ -268,6 +269,7 @@ pub fn prepare_process() -> io::Result<()> {
     prctl::set_dumpable(false)?;
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    SigSet::from_iter([Signal::SIGXFSZ]).thread_block()?;
     Ok(())
 }
 

@@ -112,6 +112,11 @@ impl Checkpoint {
         self.granted[phase as usize % 2] -= 1;
     }
 
+    /// Whether a page of this shard was ever written: it does not read as zeros.
+    pub fn has_used(&self, page: PageNumber) -> bool {
+        self.control.used.contains(page)
+    }
+
     /// Whether the last checkpoint, of a shutdown, is done.
     pub fn is_last_done(&self) -> bool {
         self.last_done

@@ -8,6 +8,7 @@
 use std::net::IpAddr;
 
 use crate::coin::{Months, PageNumber};
+use crate::store::files;
 use crate::store::layout::{AlignedBytes, PageFrame};
 
 use super::message::Message;
@@ -89,6 +90,18 @@ pub enum ShardFile {
     Orders(u8),
 }
 
+impl ShardFile {
+    /// Its name in the data directory.
+    pub fn path(self, shard: ShardId) -> String {
+        match self {
+            Self::Log(slot) => files::segment(shard.0, slot),
+            Self::Control => files::control(shard.0),
+            Self::DoubleWrite => files::double_write(shard.0),
+            Self::Orders(slot) => files::orders(shard.0, slot),
+        }
+    }
+}
+
 /// Something the disk shall do. Every write is durable when it reports success (RWF_DSYNC).
 /// Operations may end in any order.
 #[derive(Debug)]
@@ -119,6 +132,19 @@ pub enum DiskOp {
         /// Their bytes, as the double-write area holds them.
         bytes: AlignedBytes,
     },
+}
+
+impl DiskOp {
+    /// The file it reads or writes, of several the first: for whoever looks after the node.
+    pub fn path(&self, shard: ShardId) -> String {
+        match self {
+            Self::ReadPage { page, .. } => files::coins(page.denomination()),
+            Self::Write { file, .. } => file.path(shard),
+            Self::WritePages { pages, .. } => {
+                pages.first().map_or(files::COINS.to_string(), |page| files::coins(page.denomination()))
+            }
+        }
+    }
 }
 
 /// An operation that ended, with its buffers.

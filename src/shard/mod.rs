@@ -188,15 +188,19 @@ impl Shard {
                 if let Err(error) = &result {
                     log::error!("shard {}: page {} is not readable: error {}", self.id.0, page.get(), error.errno);
                 }
-                let whole = self.pages.loaded(page, frame, result.is_ok(), &mut self.woken);
+                let used = self.checkpoint.has_used(page);
+                let whole = self.pages.loaded(page, frame, result.is_ok(), used, &mut self.woken);
                 if !whole && result.is_ok() {
                     let (den, number) = (page.denomination(), page.in_denomination());
                     log::error!("shard {}: page {number} of denomination {den} is damaged and not served", self.id.0);
                 }
                 self.woken((!whole).then_some(page));
             }
-            _ if result.is_err() && !mutant::is(Mutant::FailedWriteTaken) => {
-                log::error!("shard {}: a write failed, nothing is written any more: {result:?}", self.id.0);
+            op if let Err(error) = result
+                && !mutant::is(Mutant::FailedWriteTaken) =>
+            {
+                let (file, cause) = (op.path(self.id), std::io::Error::from_raw_os_error(error.errno));
+                log::error!("shard {}: cannot write {file}: {cause}: nothing is written any more", self.id.0);
                 self.fail(effects);
             }
             DiskOp::Write { file: ShardFile::Log(segment), offset, bytes, .. } => {

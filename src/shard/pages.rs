@@ -205,18 +205,29 @@ impl Pages {
     }
 
     /// Takes a page that the disk brought and adds the visits that waited for it to `woken`.
-    /// A page that is damaged is not taken: `false`, and the visits hear of it when they ask again.
-    pub fn loaded(&mut self, page: PageNumber, frame: PageFrame, readable: bool, woken: &mut Vec<VisitSlot>) -> bool {
+    /// A page that is not readable or damaged, or was used and reads as zeros, is not taken: `false`, and the visits
+    /// hear of it when they ask again.
+    pub fn loaded(
+        &mut self,
+        page: PageNumber,
+        frame: PageFrame,
+        readable: bool,
+        used: bool,
+        woken: &mut Vec<VisitSlot>,
+    ) -> bool {
         let at = self.place[self.slots.slot(page)] as usize;
         let cached = &mut self.cached[at];
         assert!(cached.page == page && cached.frame.is_none(), "a page is loaded once");
         woken.append(&mut cached.waiting);
-        let sound = frame.state(page) != PageState::Damaged || mutant::is(Mutant::DamageServed);
-        let whole = readable && sound;
-        if whole {
-            if let PageState::Used(sequence) = frame.state(page) {
+        let whole = match frame.state(page) {
+            PageState::Used(sequence) => {
                 cached.sequence = sequence;
+                readable
             }
+            PageState::NeverUsed => readable && !used,
+            PageState::Damaged => mutant::is(Mutant::DamageServed),
+        };
+        if whole {
             cached.frame = Some(frame);
         } else {
             self.forget(at, frame);

@@ -6,6 +6,7 @@
 use crate::coin::{COINS_PER_PAGE, CoinRecord, PageNumber, Place};
 use crate::entropy::Entropy;
 use crate::settings::Settings;
+use crate::store::control::UsedPages;
 use crate::store::layout::PageFrame;
 use crate::store::recovery::Opened;
 use crate::store::wal::{Geometry, Log};
@@ -33,6 +34,8 @@ pub struct ShardBuilder {
     settings: Settings,
     pages: Pages,
     free_map: FreeMap,
+    /// The pages it was given.
+    used: UsedPages,
     /// What the pages say of lists, by home.
     changes: Vec<Vec<PlaceChange>>,
 }
@@ -44,6 +47,7 @@ impl ShardBuilder {
             id,
             pages: Pages::new(PageSlots::new(id, settings.shards), settings.cache_pages),
             free_map: FreeMap::new(id, settings.shards),
+            used: UsedPages::none(),
             changes: (0..settings.shards).map(|_| Vec::new()).collect(),
             settings,
         }
@@ -67,6 +71,7 @@ impl ShardBuilder {
                 self.changes[home.index()].push(PlaceChange { coin, place, enters: true, locks_coin: false });
             }
         }
+        self.used.insert(page);
         self.pages.warm(page, frame, sequence);
     }
 
@@ -85,7 +90,8 @@ impl ShardBuilder {
         entropy: &mut dyn Entropy,
     ) -> Shard {
         let settings = self.settings;
-        let own = opened.shards[self.id.index()].clone();
+        let mut own = opened.shards[self.id.index()].clone();
+        own.control.used.add(&self.used);
         let mut lockers = Lockers::new(KeyedHash::new(entropy));
         let mut market = Market::new(KeyedHash::new(entropy), settings.identifier, settings.offers_max);
         for change in changes.into_iter().flatten() {

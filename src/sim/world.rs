@@ -7,7 +7,7 @@ use crate::coin::{CoinId, CoinRecord, Months, PageNumber, Secret, TradeCoin};
 use crate::entropy::{Entropy, split_mix};
 use crate::settings::{Identifier, Settings, Settlement};
 use crate::shard::Shard;
-use crate::shard::interface::{DiskDone, DiskError, DiskOp, Input, Now, Origin, Outputs, ShardFile, ShardId};
+use crate::shard::interface::{DiskDone, DiskError, DiskOp, Input, Now, Origin, Outputs, ShardId};
 use crate::shard::message::Message;
 use crate::shard::partition::page_owner;
 use crate::shard::start::ShardBuilder;
@@ -519,13 +519,7 @@ fn writes(shard: u8, op: &DiskOp, mut write: impl FnMut(&str, u64, &[u8])) {
     match op {
         DiskOp::ReadPage { .. } => {}
         DiskOp::Write { file, offset, bytes, length } => {
-            let path = match *file {
-                ShardFile::Log(slot) => files::segment(shard, slot),
-                ShardFile::Control => files::control(shard),
-                ShardFile::DoubleWrite => files::double_write(shard),
-                ShardFile::Orders(slot) => files::orders(shard, slot),
-            };
-            write(&path, *offset, &bytes[..*length]);
+            write(&file.path(ShardId(shard)), *offset, &bytes[..*length]);
         }
         DiskOp::WritePages { pages, bytes } => {
             for (index, &page) in pages.iter().enumerate() {

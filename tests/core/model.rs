@@ -9,6 +9,7 @@ use raida::sim::audit::{at_rest, audit};
 use raida::sim::history::{NEVER, Past, explain};
 use raida::sim::model::{Answer, Batch, Model, Op, Row};
 use raida::sim::{Client, Held, Seeded, World, WorldOptions};
+use raida::store::layout::PAGE_BYTES;
 use raida::store::recovery;
 use raida::store::storage::{Memory, Storage};
 use raida::wire::items::RawCoin;
@@ -351,6 +352,13 @@ fn a_log_at_rest_is_marked_once_and_then_rot_in_any_answered_record_is_named() {
 
 #[test]
 fn a_page_that_rots_is_not_served_and_all_others_are() {
+    // Bytes that are no longer what they were, and a page that is gone: it must not pass for one of free coins.
+    for damage in [&[0xA5; 3][..], &[0; PAGE_BYTES]] {
+        a_damaged_page_is_not_served(damage);
+    }
+}
+
+fn a_damaged_page_is_not_served(damage: &[u8]) {
     let (mut world, mut purse) = world_with_coins(2, 4);
     let coins = purse.take(20);
     let rotten = coins[0];
@@ -360,8 +368,8 @@ fn a_page_that_rots_is_not_served_and_all_others_are() {
     assert_eq!(status(&mut world, Detect, &detect(&purse, &others)), Status::AllPass);
     let page = rotten.page();
     let path = raida::store::files::coins(page.denomination());
-    let at = raida::store::files::page_offset(page) + 5000;
-    world.storage.write_durably(&path, at, &[0xA5; 3]).unwrap();
+    let at = raida::store::files::page_offset(page);
+    world.storage.write_durably(&path, at, damage).unwrap();
     let client = Client::default();
     let pan = purse.fresh();
     let row = (rotten.into(), purse.an(rotten), pan);

@@ -3,7 +3,10 @@
 mod command_line;
 mod concurrency;
 mod crash;
+mod damage;
+mod holder;
 mod net;
 mod offline;
+mod process;
 mod program;
 mod transports;
