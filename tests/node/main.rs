@@ -3,5 +3,6 @@
 mod command_line;
 mod concurrency;
 mod crash;
+mod kernel;
 mod net;
 mod transports;
