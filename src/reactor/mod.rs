@@ -10,6 +10,7 @@
 
 pub mod accept;
 pub mod buffers;
+pub mod channel;
 pub mod connection;
 pub mod counters;
 pub mod disk;
@@ -19,6 +20,7 @@ pub mod service;
 pub mod sockets;
 pub mod stage;
 pub mod start;
+pub mod sync;
 pub mod table;
 pub mod tcp;
 pub mod token;

@@ -5,6 +5,7 @@ mod concurrency;
 mod crash;
 mod damage;
 mod holder;
+mod kernel;
 mod net;
 mod offline;
 mod process;
