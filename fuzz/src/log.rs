@@ -268,8 +268,11 @@ fn without_logs(storage: &Memory, shards: u8) -> Contents {
 fn overwrite(storage: &Memory, path: &str, at: u64, input: &mut Input<'_>) {
     let (replace, count) = (input.below(2) == 1, 1 + input.below(16));
     let with = input.slice(count);
-    let Ok(Some(length)) = storage.length(path) else { return };
-    let mut bytes = vec![0; with.len().min(length.saturating_sub(at) as usize)];
+    let left = storage.length(path).ok().flatten().map_or(0, |length| length.saturating_sub(at)) as usize;
+    if left == 0 {
+        return;
+    }
+    let mut bytes = vec![0; with.len().min(left)];
     storage.read_at(path, at, &mut bytes).expect("bytes of the file");
     for (byte, with) in bytes.iter_mut().zip(with) {
         *byte = if replace { *with } else { *byte ^ with };
