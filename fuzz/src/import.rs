@@ -54,7 +54,7 @@ pub fn run(bytes: &[u8]) -> bool {
         assert!(order.sequence == sequence && *time >= before && order.address.as_bytes() == address);
         before = *time;
     }
-    assert_eq!(decode_image(&encode_image(1, orders.iter()), 1), Some(orders));
+    assert_eq!(decode_image(&encode_image(1, orders.iter())), Some((1, orders)));
     true
 }
 

@@ -200,7 +200,8 @@ fn earlier(storage: &Memory, shards: u8) -> BTreeSet<Contents> {
     for log in 0..shards {
         let mut slots = vec![0; 2 * SLOT_BYTES];
         storage.read_at(&files::control(log), 0, &mut slots).expect("a control block");
-        let control = Control::newest(&slots).expect("a whole control block");
+        let control = Control::newest([0, SLOT_BYTES].map(|at| Control::decode(&slots[at..at + SLOT_BYTES])))
+            .expect("a whole control block");
         in_place = in_place.max(control.sequence);
         let source = Source {
             writer: log,

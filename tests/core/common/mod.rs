@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use raida::coin::{CoinId, Denomination, PayoutAddress, Secret, SerialNumber, TradeCoin};
+use raida::coin::{CoinId, Denomination, PayoutAddress, Secret, SerialNumber};
 pub use raida::sim::payload::{self, locker_key, trade_an};
 use raida::sim::{Client, Seeded, World, WorldOptions};
 use raida::store::recovery;
