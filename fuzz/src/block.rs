@@ -100,7 +100,7 @@ fn orders(bytes: &mut [u8], forged: bool) -> bool {
 fn batch(bytes: &mut [u8], forged: bool) -> bool {
     let Some(header) = BatchHeader::decode(bytes) else { return false };
     if let Some(covered) = bytes.get_mut(..header.used as usize).filter(|_| forged) {
-        put_crc(covered, 44);
+        put_crc(covered, HEADER_BYTES - 4);
     }
     let Some(crc) = header.whole(bytes) else { return false };
     let used = &bytes[..header.used as usize];
