@@ -8,8 +8,11 @@ use super::report::{Fault, Report};
 use super::workload::Workload;
 use super::{Client, Held, Seeded, World, WorldOptions};
 use crate::coin::{CoinId, Secret};
+use crate::store::error::StoreError;
+use crate::store::rebuild::rebuild;
 use crate::store::recovery;
 use crate::store::storage::Memory;
+use crate::store::verify::{Report as Verified, Verdict, verify};
 use crate::wire::header::KeyName;
 use crate::wire::seal::Key;
 use crate::wire::status::Status;
@@ -328,20 +331,54 @@ impl Life {
         if self.random.one_in(6) {
             self.crash_while_starting();
         }
+        if !self.world.storage.has_rot() && self.random.one_in(8) {
+            // What a crash tears, recovery repairs as a rebuild would; nothing is lost.
+            self.verify(Verdict::Clean, Verdict::Repairable)?;
+        }
         if self.random.one_in(6) {
             self.rot(at_rest || end == End::Stop);
         }
         if let Err(error) = self.world.try_start() {
             log::debug!("it does not start: {error}");
-            if self.world.storage.heal() == 0 {
-                return Err(format!("does not start, and nothing is damaged: {error}"));
-            }
-            self.report.found += 1;
-            self.world.try_start().map_err(|error| format!("does not start once healed: {error}"))?;
+            self.mend(&error)?;
+            self.world.try_start().map_err(|error| format!("does not start once mended: {error}"))?;
         }
         self.world.storage.heal();
         self.models.iter_mut().for_each(Model::restart);
         self.check()
+    }
+
+    /// Damage keeps the node from starting: it is looked at and repaired as an operator would, or, where something is
+    /// lost, all bits flip back.
+    fn mend(&mut self, error: &StoreError) -> Result<(), String> {
+        if !self.world.storage.has_rot() {
+            return Err(format!("does not start, and nothing is damaged: {error}"));
+        }
+        self.report.found += 1;
+        if matches!(error, StoreError::NotADataDirectory { .. }) {
+            self.world.storage.heal();
+            return Ok(());
+        }
+        let report = self.verify(Verdict::Repairable, Verdict::Damaged)?;
+        if report.verdict() == Verdict::Repairable {
+            log::debug!("it is repaired");
+            let rebuilt = rebuild(&self.world.storage, &report, "simulated", &mut |_, _| {});
+            rebuilt.map_err(|error| format!("is not repaired: {error}"))?;
+            self.report.repaired += 1;
+        } else {
+            self.world.storage.heal();
+        }
+        Ok(())
+    }
+
+    /// Verifies the data directory: what it comes to must be within these bounds.
+    fn verify(&self, best: Verdict, worst: Verdict) -> Result<Verified, String> {
+        let report = verify(&self.world.storage, &mut |_, _| {}).map_err(|error| error.to_string())?;
+        if (best..=worst).contains(&report.verdict()) {
+            return Ok(report);
+        }
+        let findings: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
+        Err(format!("is {:?}: {}", report.verdict(), findings.join("; ")))
     }
 
     /// The machine fails while the node starts, perhaps more than once.

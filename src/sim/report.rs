@@ -67,6 +67,8 @@ pub struct Report {
     pub audits: u64,
     /// Times that damage kept a node from starting, and was named.
     pub found: u64,
+    /// Times that it was repaired.
+    pub repaired: u64,
     /// A number that any other course of events would change.
     pub digest: u64,
     faults: [u64; Fault::NAMES.len()],
@@ -100,6 +102,7 @@ impl Report {
         self.answered += other.answered;
         self.audits += other.audits;
         self.found += other.found;
+        self.repaired += other.repaired;
         self.digest = self.digest.wrapping_add(other.digest);
         self.faults.iter_mut().zip(other.faults).for_each(|(sum, count)| *sum += count);
     }
@@ -107,9 +110,12 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { lives, commands, answered, audits, found, digest, .. } = self;
+        let Self { lives, commands, answered, audits, found, repaired, digest, .. } = self;
         writeln!(f, "{lives} seeds, {commands} commands, {answered} answered, {} recoveries", self.recoveries())?;
-        writeln!(f, "{audits} looks into a node, damage named {found} times, digest {digest:016x}")?;
+        writeln!(
+            f,
+            "{audits} looks into a node, damage named {found} times and repaired {repaired}, digest {digest:016x}"
+        )?;
         let faults: Vec<String> =
             Fault::NAMES.iter().zip(self.faults).map(|(name, count)| format!("{count} {name}")).collect();
         write!(f, "{}", faults.join(", "))

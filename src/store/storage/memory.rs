@@ -175,6 +175,11 @@ impl Memory {
         rot.len()
     }
 
+    /// Whether bits have flipped that have not been written over, nor flipped back.
+    pub fn has_rot(&self) -> bool {
+        !self.disk().rot.is_empty()
+    }
+
     /// Where there are data, not holes: the files and their sectors of 512 bytes, in order.
     pub fn data(&self) -> Vec<(String, u64)> {
         let disk = self.disk();
