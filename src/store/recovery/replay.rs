@@ -47,7 +47,9 @@ pub fn read_area(storage: &dyn Storage, log: u8) -> Result<AlignedBytes, StoreEr
 /// many.
 pub fn repair_torn_pages(storage: &dyn Storage, logs: usize, used: &UsedPages) -> Result<u64, StoreError> {
     let mut copies = Copies::default();
-    (0..logs).try_for_each(|log| Ok(copies.take(&read_area(storage, log as u8)?)))?;
+    for log in 0..logs {
+        copies.take(&read_area(storage, log as u8)?);
+    }
     let mut repaired = 0;
     let mut frame = PageFrame::zeroed();
     for (page, (_, copy)) in &copies.0 {
