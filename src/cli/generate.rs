@@ -57,7 +57,7 @@ pub fn manual(arguments: ManualArguments, command: clap::Command) -> Result<(), 
 }
 
 /// Writes to standard output. A reader who has seen enough and closed it is no failure.
-fn print(bytes: &[u8]) -> Result<(), Failure> {
+pub fn print(bytes: &[u8]) -> Result<(), Failure> {
     match io::stdout().write_all(bytes) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written.or_failure(ExitStatus::Machine),

@@ -16,10 +16,10 @@ use raida::store::verify::Survey;
 use raida::store::verify::survey::Origin;
 
 use super::exit::{ExitStatus, Failure, OrFailure};
+use super::generate::print;
 use super::inspect_log::show_log;
 use super::mint::denomination;
 use super::offline::{money, open_to_read, progress_bar, store_failure};
-use super::serve::say;
 
 /// Show a coin, a locker, a page or the log of a data directory that no node serves
 ///
@@ -104,24 +104,29 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.what {
         What::Coin { den, sn } => {
             let coin = CoinId::new(den.get(), *sn).expect("a denomination and a serial number");
-            say(&coin_lines(coin, &page(&directory, &survey, coin.page()), secrets))
+            show(&coin_lines(coin, &page(&directory, &survey, coin.page()), secrets))
         }
         What::Locker { key, raida_id } => {
             let key = read_key(key)?.key(*raida_id);
             let (bar, mut progress) = progress_bar();
             let coins = coins_of(&directory, &survey, &key, &mut progress);
             bar.finish_and_clear();
-            say(&locker_lines(&coins))
+            show(&locker_lines(&coins))
         }
         What::Page { den, number, coins } => {
             let number = PageNumber::of(*den, *number).expect("a page of the denomination");
-            say(&page_lines(number, &page(&directory, &survey, number), *coins, secrets))
+            show(&page_lines(number, &page(&directory, &survey, number), *coins, secrets))
         }
         What::Log { shard } => show_log(&directory, &survey, *shard, secrets),
     }
 }
 
 const _: () = assert!(PAGES_PER_DENOMINATION == 1000);
+
+/// Prints lines, for a reader who may have seen enough.
+pub fn show(lines: &str) -> Result<(), Failure> {
+    print(format!("{lines}\n").as_bytes())
+}
 
 /// Whether secrets are shown.
 #[derive(Clone, Copy)]

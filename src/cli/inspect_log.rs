@@ -4,34 +4,33 @@ use raida::calendar::iso;
 use raida::coin::{CoinId, Place};
 use raida::store::control::Control;
 use raida::store::files;
-use raida::store::inspect::{Stretch, segment};
 use raida::store::storage::Storage;
 use raida::store::verify::Survey;
 use raida::store::wal::format::BatchHeader;
+use raida::store::wal::listing::{Stretch, list};
 use raida::store::wal::{Change, CommitRecord, PlaceKind};
 use raida::wire::request::Command;
 
 use super::exit::Failure;
-use super::inspect::Secrets;
+use super::inspect::{Secrets, show};
 use super::offline::store_failure;
-use super::serve::say;
 
 /// Prints the logs, or one shard's.
 pub fn show_log(storage: &dyn Storage, survey: &Survey, shard: Option<u8>, secrets: Secrets) -> Result<(), Failure> {
     for control in survey.controls.iter().filter(|control| shard.is_none_or(|shard| control.writer == shard)) {
-        say(&control_lines(control))?;
+        show(&control_lines(control))?;
         for slot in 0..control.segments {
             let path = files::segment(control.writer, slot);
             let length = storage.length(&path).map_err(store_failure)?;
-            say(&match length {
+            show(&match length {
                 Some(length) if length == control.segment_bytes => format!("  {path}: {length} bytes"),
                 Some(length) => format!("  {path}: {length} bytes, not {}", control.segment_bytes),
                 None => format!("  {path}: missing"),
             })?;
             let mut said = Ok(());
-            let shown = segment(storage, control.writer, slot, &mut |at, stretch| {
+            let shown = list(storage, control.writer, slot, &mut |at, stretch| {
                 if said.is_ok() {
-                    said = say(&stretch_lines(control, at, &stretch, secrets));
+                    said = show(&stretch_lines(control, at, &stretch, secrets));
                 }
             });
             said?;
@@ -74,14 +73,15 @@ fn batch_line(control: &Control, at: u64, header: &BatchHeader) -> String {
     let BatchHeader { epoch, number, records, used, .. } = *header;
     let counts = epoch == control.epoch && number >= control.tail.batch;
     let age = if counts { "" } else { ", in place: overwritten when its turn comes" };
-    format!("    {at:>10}  batch {number}, epoch {epoch}, {records} commands, {used} bytes{age}")
+    let records = if records == 0 { "a mark".to_owned() } else { format!("commands: {records}") };
+    format!("    {at:>10}  batch {number}, epoch {epoch}, {records}, {used} bytes{age}")
 }
 
 fn record_lines(record: &CommitRecord<'_>, secrets: Secrets) -> String {
     let commit = record.commit;
     let name = Command::find(commit.group, commit.code).map_or("unknown", |command| command.name);
     let mut lines = vec![format!(
-        "                sequence {}  {}  {name}, {} coins",
+        "                sequence {}  {}  {name}, coins: {}",
         commit.sequence,
         iso(commit.unix_ms),
         record.changes().len()

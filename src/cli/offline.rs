@@ -9,6 +9,7 @@ use raida::client::Error as ClientError;
 use raida::client::wallet::{Pending, Wallet};
 use raida::entropy::{Entropy, SystemEntropy};
 use raida::store::error::StoreError;
+use raida::store::files;
 use raida::store::mint::{Mint, Minted, mint};
 use raida::store::storage::{Directory, Storage};
 use raida::wire::items::RawCoin;
@@ -81,7 +82,8 @@ pub fn open_to_read(data: &Path) -> Result<Directory, Failure> {
 
 /// What went wrong with the data directory `data`; of damage with the command that says more.
 pub fn data_failure(error: StoreError, data: &Path) -> Failure {
-    let is_damage = error.is_damage();
+    let has_coins = data.join(files::COINS).is_dir();
+    let is_damage = error.is_damage() || has_coins && matches!(error, StoreError::NotADataDirectory { .. });
     let failure = store_failure(error);
     match is_damage {
         true => Failure { line: format!("{}: see `raida verify --data {}`", failure.line, quoted(data)), ..failure },

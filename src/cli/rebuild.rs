@@ -14,7 +14,7 @@ use raida::store::verify::{Verdict, verify};
 use super::exit::{ExitStatus, Failure, OrFailure};
 use super::offline::{progress_bar, refuse_no_directory, store_failure};
 use super::serve::say;
-use super::verify::{findings, status};
+use super::verify::{say_findings, status};
 
 /// Repair what `raida verify` calls repairable, while no node serves the data directory
 ///
@@ -42,7 +42,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     let found = verify(&directory, &mut progress);
     bar.finish_and_clear();
     let found = found.map_err(store_failure)?;
-    print!("{}", findings(&found));
+    say_findings(&found)?;
     match found.verdict() {
         Verdict::Clean => {
             say("clean: there is nothing to repair")?;
@@ -66,7 +66,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     bar.finish_and_clear();
     let rebuilt = rebuilt.map_err(store_failure)?;
     rebuilt.kept.iter().try_for_each(|path| say(&format!("kept        {path}")))?;
-    print!("{}", findings(&rebuilt.report));
+    say_findings(&rebuilt.report)?;
     let repaired = found.findings.len();
     match rebuilt.report.verdict() {
         Verdict::Clean => say(&format!("repaired {repaired}, and clean now"))?,

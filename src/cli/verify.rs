@@ -35,7 +35,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitStatus, Failure> {
     let report = verify(&directory, &mut progress);
     bar.finish_and_clear();
     let report = report.map_err(store_failure)?;
-    say(&format!("{}\n{}", summary(&report), findings(&report)))?;
+    say(&summary(&report))?;
+    say_findings(&report)?;
     say(&match report.verdict() {
         Verdict::Clean => "clean".to_owned(),
         Verdict::Repairable => format!("repairable: `raida rebuild --data {}` does it", quoted(&arguments.data)),
@@ -53,9 +54,9 @@ pub fn status(report: &Report) -> ExitStatus {
     }
 }
 
-/// What is wrong, a line each, and an empty one after them.
-pub fn findings(report: &Report) -> String {
-    report.findings.iter().map(|finding| format!("{finding}\n")).collect()
+/// Prints what is wrong, a line each.
+pub fn say_findings(report: &Report) -> Result<(), Failure> {
+    report.findings.iter().try_for_each(|finding| say(&finding.to_string()))
 }
 
 /// What is there: the coins by denomination, what they are worth, and the log.
@@ -79,7 +80,7 @@ fn summary(report: &Report) -> String {
     lines.push(format!("value            {}", money(report.value())));
     lines.push(format!("trade lockers    {}", report.orders));
     if report.to_replay > 0 {
-        lines.push(format!("to replay        {} commands in the logs, at the next start", report.to_replay));
+        lines.push(format!("to replay        {} from the logs, at the next start", report.to_replay));
     }
     lines.join("\n") + "\n"
 }

@@ -248,10 +248,11 @@ impl Shard {
         }
     }
 
-    /// Writes the orders, if they have changed since they were last written.
+    /// Writes the orders, if they have changed since they were last written. At the end in any case: should the image
+    /// that counts then rot, the one before and the log are enough to make it again.
     fn write_orders(&mut self, effects: &mut Effects<'_>) {
         let changed = self.market.orders_changed();
-        if changed == self.checkpoint.orders_written {
+        if changed == self.checkpoint.orders_written && !self.checkpoint.last {
             return self.say_flushed(effects);
         }
         let image = self.checkpoint.control.orders.next();

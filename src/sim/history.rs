@@ -128,3 +128,83 @@ fn steps<'a>(state: &'a Possible, open: &'a [usize], history: &'a [Past]) -> imp
         history[index].fits(&mut next.model).then_some(next)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::model::Batch;
+    use super::super::payload::locker_key;
+    use super::*;
+    use crate::coin::{CoinId, Secret};
+    use crate::wire::status::Status;
+
+    fn coin(sn: u32) -> CoinId {
+        CoinId::new(0, sn).unwrap()
+    }
+
+    fn an(byte: u8) -> Secret {
+        Secret::new([byte; 16])
+    }
+
+    fn model() -> Model {
+        Model::new([(coin(1), an(1)), (coin(2), an(2))])
+    }
+
+    fn batch(sn: u32, byte: u8) -> Batch {
+        (vec![coin(sn)], an(byte))
+    }
+
+    fn store(answer: Option<Status>, sent: u64, answered: u64) -> Past {
+        let op = Op::Store(batch(1, 1), locker_key(1));
+        Past { op, answer: answer.map(|status| (status, vec![])), sent, answered }
+    }
+
+    fn detect(passes: bool, sent: u64, answered: u64) -> Past {
+        let status = if passes { Status::AllPass } else { Status::AllFail };
+        Past { op: Op::Detect(vec![(coin(1), an(1))]), answer: Some((status, vec![])), sent, answered }
+    }
+
+    fn states(history: &[Past]) -> Result<Vec<bool>, usize> {
+        let moved = |model: &Model| model.ans[&coin(1)] == locker_key(1);
+        explain(&[model()], history).map(|models| models.iter().map(moved).collect())
+    }
+
+    #[test]
+    fn what_overlaps_may_happen_in_either_order() {
+        let passed = Some(Status::AllPass);
+        assert_eq!(states(&[store(passed, 0, 10), detect(true, 5, 6)]), Ok(vec![true]));
+        assert_eq!(states(&[store(passed, 0, 10), detect(false, 5, 6)]), Ok(vec![true]));
+        assert_eq!(states(&[store(passed, 0, 10), detect(false, 5, 6), detect(true, 11, 12)]), Err(2));
+    }
+
+    #[test]
+    fn what_was_answered_is_seen_by_whoever_asks_later() {
+        let passed = Some(Status::AllPass);
+        assert_eq!(states(&[store(passed, 0, 4), detect(false, 5, 6)]), Ok(vec![true]));
+        assert_eq!(states(&[store(passed, 0, 4), detect(true, 5, 6)]), Err(1));
+        assert_eq!(states(&[detect(false, 0, 3), store(passed, 4, 5)]), Err(0));
+    }
+
+    #[test]
+    fn two_readers_do_not_see_a_change_come_and_go() {
+        let passed = Some(Status::AllPass);
+        assert_eq!(states(&[store(passed, 0, 20), detect(false, 1, 2), detect(true, 3, 4)]), Err(2));
+        assert_eq!(states(&[store(passed, 0, 20), detect(true, 1, 2), detect(false, 3, 4)]), Ok(vec![true]));
+    }
+
+    #[test]
+    fn what_was_never_answered_may_have_happened_or_not() {
+        let mut found = states(&[store(None, 0, NEVER)]).unwrap();
+        found.sort_unstable();
+        assert_eq!(found, [false, true]);
+        assert_eq!(states(&[store(None, 0, NEVER), detect(false, 5, 6)]), Ok(vec![true]));
+        assert_eq!(states(&[store(None, 7, NEVER), detect(false, 5, 6)]), Err(1), "not before it was sent");
+        assert_eq!(states(&[store(Some(Status::AllFail), 0, 1)]), Err(0));
+    }
+
+    #[test]
+    fn two_that_take_the_same_coin_do_not_both_succeed() {
+        let passed = Some(Status::AllPass);
+        let another = Past { op: Op::Store(batch(1, 1), locker_key(2)), ..store(passed, 0, 10) };
+        assert_eq!(states(&[store(passed, 0, 10), another]), Err(1));
+    }
+}

@@ -473,3 +473,28 @@ fn past_told(past: &Past) -> String {
     let answered = if past.answered == NEVER { "never".to_owned() } else { past.answered.to_string() };
     format!("  {}..{answered} {kind:?} {} → {answer}", past.sent, told(&past.op))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_lives_the_same_life() {
+        for seed in 0..4 {
+            let [first, second] = [live(seed), live(seed)].map(Result::unwrap);
+            assert_eq!(first.digest, second.digest);
+            assert_eq!(first.to_string(), second.to_string());
+        }
+        assert_ne!(live(0).unwrap().digest, live(1).unwrap().digest);
+    }
+
+    /// Everything that can go wrong does, within a few lives, and most commands are answered all the same.
+    #[test]
+    fn lives_are_hard() {
+        let mut report = Report::default();
+        (0..40).for_each(|seed| report.add(&live(seed).unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"))));
+        assert_eq!(report.lives, 40);
+        assert!(Fault::ALL.iter().all(|fault| report.faults(*fault) > 0), "{report}");
+        assert!(report.answered * 10 > report.commands * 8 && report.found > 0, "{report}");
+    }
+}

@@ -471,3 +471,48 @@ impl Model {
         self.offers.iter().map(row).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Seeded;
+    use super::super::workload::Workload;
+    use super::*;
+
+    /// Whatever clients ask, only who takes his offer back without a locker changes what all coins are worth.
+    #[test]
+    fn value_is_conserved() {
+        let mut random = Seeded(1);
+        let coins = (0..96).map(|number| {
+            let mut an = random.bytes();
+            an[15] = 0x11;
+            (CoinId::new((number % 3) as i8 - 1, number as u32).unwrap(), Secret::new(an))
+        });
+        let mut model = Model::new(coins);
+        let mut workload = Workload::new(2, CoinId::new(-1, 0).unwrap());
+        let (mut freed, mut made) = (0, 0);
+        let start = model.value();
+        for _ in 0..5000 {
+            let few = workload.few(&model);
+            let op = workload.op(&model, &few);
+            let before = model.value();
+            if let Op::SerialNumbers { session, operation, den } = op {
+                let den = if operation == 1 { den - 1 } else { den + 1 };
+                let word = WordNumber::search_start(session, CoinId::new(den, 0).unwrap().denomination());
+                let sns = (0..COINS_PER_WORD).map(|bit| word.coin(bit).serial_number().get().to_be_bytes());
+                let answer = (Status::Success, [vec![den as u8], sns.flatten().collect()].concat());
+                if model.tell(&op, Some(&answer), (0, 0)) {
+                    workload.hear(&op, &answer);
+                }
+                continue;
+            }
+            let (status, _) = model.apply(&op);
+            made += usize::from(status == Status::Success && !matches!(op, Op::Count));
+            match op {
+                Op::TakeBack(_, None) => freed += before - model.value(),
+                _ => assert_eq!(model.value(), before, "{op:?}"),
+            }
+        }
+        assert!(made > 50 && freed > 0, "coins were broken, joined and freed: {made} {freed}");
+        assert_eq!(model.value() + freed, start);
+    }
+}

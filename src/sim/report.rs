@@ -36,7 +36,24 @@ pub enum Fault {
 }
 
 impl Fault {
-    const NAMES: [&'static str; 14] = [
+    /// Every one, in order.
+    pub const ALL: [Self; 14] = [
+        Self::PowerLoss,
+        Self::Kill,
+        Self::Stop,
+        Self::CrashAtStart,
+        Self::WriteFailed,
+        Self::ReadFailed,
+        Self::DiskFull,
+        Self::Rot,
+        Self::SlowDisk,
+        Self::SlowRoad,
+        Self::ClockJump,
+        Self::TimePassed,
+        Self::Disconnect,
+        Self::Garbage,
+    ];
+    const NAMES: [&'static str; Self::ALL.len()] = [
         "power losses",
         "kills",
         "stops in order",
@@ -71,7 +88,7 @@ pub struct Report {
     pub repaired: u64,
     /// A number that any other course of events would change.
     pub digest: u64,
-    faults: [u64; Fault::NAMES.len()],
+    faults: [u64; Fault::ALL.len()],
 }
 
 impl Report {

@@ -9,7 +9,7 @@
 //! Each step may be interrupted anywhere: what was damaged is then still repairable, or whole. A file is replaced under
 //! its name in one step, a page through recovery's own way.
 
-use super::control::{Control, UsedPages};
+use super::control::{Control, SLOT_BYTES, UsedPages};
 use super::error::StoreError;
 use super::files::{self, UNFINISHED};
 use super::layout::{AlignedBytes, PAGE_BYTES};
@@ -118,6 +118,16 @@ fn repair(storage: &dyn Storage, report: &Report, finding: &Finding) -> Result<(
             let zeros = AlignedBytes::zeroed(PAGE_BYTES);
             (*offset..offset + length).step_by(PAGE_BYTES).try_for_each(|at| storage.write_at(path, at, &zeros))?;
             storage.sync(path)
+        }
+        Repair::Control { shard } => {
+            let lost = report.derived.iter().find(|control| control.writer == shard);
+            let control = lost.expect("made again when the directory was verified").clone();
+            replace(storage, path, 2 * SLOT_BYTES as u64, &|unfinished| {
+                (0..2).try_for_each(|generation| {
+                    let control = Control { generation, ..control.clone() };
+                    storage.write_at(unfinished, control.offset(), &control.to_block())
+                })
+            })
         }
         Repair::Orders { shard } => {
             let control = Control::newest(read_slots(storage, shard)?).expect("seen when the directory was verified");

@@ -15,7 +15,7 @@ use raida::store::storage::{Memory, Storage, Zeros};
 use raida::store::verify::{Repair, Report, Verdict, verify};
 use raida::wire::status::Status;
 
-use crate::common::{Purse, locker_key, trade_an, world_with_coins};
+use crate::common::{Purse, at_shard, locker_key, trade_an, world_with_coins};
 
 /// What a directory holds: coins in circulation and what trade lockers are sold under.
 #[derive(Clone, PartialEq, Debug)]
@@ -65,10 +65,11 @@ fn lived(shards: u8, seed: u64) -> (World, Purse) {
 
 /// Fills lockers and trade lockers, empties one, and breaks a coin into ones on pages never used.
 fn act(world: &mut World, purse: &mut Purse, round: u8) {
-    let client = Client::default();
+    // Each shard has a part in its log.
+    let [client, other] = [0, 1].map(at_shard);
     let [stored, removed, sold, sold_too] = [4, 3, 2, 2].map(|count| purse.take_of(0, count));
     assert_eq!(purse.store(world, &client, &stored, locker_key(round)).0, Status::AllPass);
-    assert_eq!(purse.store(world, &client, &removed, locker_key(round + 100)).0, Status::AllPass);
+    assert_eq!(purse.store(world, &other, &removed, locker_key(round + 100)).0, Status::AllPass);
     for (coins, price) in [(sold, 100), (sold_too, 200)] {
         let an = trade_an(round, price, TradeCoin::Bitcoin);
         assert_eq!(purse.put_for_sale(world, &client, &coins, an).0, Status::AllPass);
@@ -239,6 +240,15 @@ fn a_lost_page_is_named_with_its_coins() {
     assert_eq!(gone.verdict(), Verdict::Damaged);
 }
 
+/// The image of orders of log 0 that does not count.
+fn other_image(memory: &Memory) -> String {
+    let counts = (0..2).find(|slot| {
+        let (damaged, _) = damage(memory, |memory| memory.remove(&format!("log/0/orders-{slot}")).unwrap());
+        lines(&damaged).iter().any(|line| line.ends_with("the other image counts"))
+    });
+    format!("log/0/orders-{}", counts.expect("one of them does not count"))
+}
+
 #[test]
 fn everything_repairable_is_repaired_at_once_and_kept() {
     for memory in directories(2, 11) {
@@ -247,16 +257,17 @@ fn everything_repairable_is_repaired_at_once_and_kept() {
             memory.flip("log/0/control", 30);
             memory.flip("log/1/control", 4096 + 30);
             memory.remove("node").unwrap();
-            memory.remove("log/1/double").unwrap();
+            memory.remove("log/0/double").unwrap();
             memory.flip("coins/00.pages", 12_345);
             memory.remove("coins/14.pages").unwrap();
             memory.create("coins/13.pages", 7, Zeros::Hole).unwrap();
             memory.create_directory("log/2.new").unwrap();
             memory.create("log/0/segment-7.new", 5, Zeros::Hole).unwrap();
+            memory.remove(&other_image(memory)).unwrap();
         });
         assert_eq!(damaged.verdict(), Verdict::Repairable, "{:?}", lines(&damaged));
         let findings = damaged.findings.len();
-        assert!((9..=10).contains(&findings), "{:?}", lines(&damaged));
+        assert!((10..=11).contains(&findings), "{:?}", lines(&damaged));
         assert!(damaged.findings.iter().any(|finding| finding.repair == Some(Repair::Zeros)));
         let kept = rebuild(&memory, &damaged, "now", &mut |_, _| {}).unwrap();
         assert_eq!(kept.report.verdict(), Verdict::Clean, "{:?}", lines(&kept.report));
@@ -330,6 +341,31 @@ fn a_lost_image_of_payout_addresses_comes_back_from_the_other_and_the_logs() {
         assert_eq!(Content::of(&memory).unwrap(), content);
     }
     assert_eq!(derived, 1, "one of them counts");
+}
+
+#[test]
+fn a_lost_control_block_is_made_again_from_segments_and_other_logs() {
+    for memory in directories(2, 29) {
+        let content = Content::of(&memory).unwrap();
+        for shard in 0..2 {
+            let (damaged, memory) = damage(&memory, |memory| memory.remove(&format!("log/{shard}/control")).unwrap());
+            assert_eq!(damaged.verdict(), Verdict::Repairable, "{:?}", lines(&damaged));
+            assert!(content.is_counted_by(&damaged));
+            assert_eq!(repaired(&memory, &damaged).verdict(), Verdict::Clean);
+            assert_eq!(Content::of(&memory).unwrap(), content);
+        }
+        let (damaged, _) = damage(&memory, |memory| {
+            (0..2).for_each(|shard| memory.remove(&format!("log/{shard}/control")).unwrap());
+        });
+        assert_eq!(damaged.verdict(), Verdict::Damaged, "{:?}", lines(&damaged));
+    }
+    // With a batch lost in between it is no longer certain.
+    let [killed, ..] = directories(2, 29);
+    let (damaged, _) = damage(&killed, |memory| {
+        memory.remove("log/0/control").unwrap();
+        memory.flip("log/0/segment-0", 60);
+    });
+    assert_eq!(damaged.verdict(), Verdict::Damaged, "{:?}", lines(&damaged));
 }
 
 #[test]

@@ -94,10 +94,10 @@ fn what_a_killed_node_left_is_clean_and_shown_with_its_log() {
     drop(node);
 
     let said = says(0, &["verify", "--data", text(&data)]);
-    assert!(said.ends_with("\nclean\n") && said.contains("to replay        1 commands"), "{said}");
+    assert!(said.ends_with("\nclean\n") && said.contains("to replay        1 from the logs"), "{said}");
     let inspect = |words: &[&str]| says(0, &[&["inspect", "--data", text(&data)], words].concat());
     let log = inspect(&["log"]);
-    assert!(log.contains("store, 4 coins\n") && log.contains("wallet -> locker: 0:0..3"), "{log}");
+    assert!(log.contains("store, coins: 4\n") && log.contains("wallet -> locker: 0:0..3"), "{log}");
     let coin = inspect(&["coin", "0", "3"]);
     assert!(coin.contains("place            locker") && coin.contains("to be replayed at the next start"), "{coin}");
     // MD5 of "0ABC-1234", with a locker's last four bytes.

@@ -110,7 +110,7 @@ pub fn set_up(
 ) -> Result<Vec<OpenedShard>, StoreError> {
     let logs = controls.len() as u8;
     for shard in 0..logs {
-        empty_double_write_area(storage, &files::double_write(shard))?;
+        empty_double_write_area(storage, shard)?;
     }
     let mut opened = Vec::with_capacity(usize::from(target.shards));
     // The missing ones first: log 0's control block must never name more than there are.
@@ -131,12 +131,20 @@ pub fn set_up(
     Ok(opened)
 }
 
-fn empty_double_write_area(storage: &dyn Storage, path: &str) -> Result<(), StoreError> {
-    if storage.length(path)? != Some(AREA_BYTES as u64) {
-        storage.create(path, AREA_BYTES as u64, Zeros::Written)?;
-        storage.sync(path)?;
-        return storage.sync_directory(path.rsplit_once('/').expect("a file of a log").0);
+/// Makes a log's double-write area, empty, unless it is there in its size.
+pub fn make_double_write_area(storage: &dyn Storage, shard: u8) -> Result<(), StoreError> {
+    let path = files::double_write(shard);
+    if storage.length(&path)? == Some(AREA_BYTES as u64) {
+        return Ok(());
     }
+    storage.create(&path, AREA_BYTES as u64, Zeros::Written)?;
+    storage.sync(&path)?;
+    storage.sync_directory(&files::log(shard))
+}
+
+fn empty_double_write_area(storage: &dyn Storage, shard: u8) -> Result<(), StoreError> {
+    make_double_write_area(storage, shard)?;
+    let path = &files::double_write(shard);
     let mut header = AlignedBytes::zeroed(BLOCK_BYTES);
     storage.read_at(path, 0, &mut header)?;
     if header.iter().any(|&byte| byte != 0) {
@@ -234,6 +242,11 @@ fn write_orders(
     orders: &[Order],
 ) -> Result<(), StoreError> {
     let path = format!("{directory}/orders-{}", image.slot);
+    if storage.length(&path)?.is_none() {
+        storage.create(&path, 0, Zeros::Written)?;
+        storage.sync(&path)?;
+        storage.sync_directory(directory)?;
+    }
     storage.write_durably(&path, 0, &encode_image(image.generation, orders.iter()))
 }
 

@@ -109,6 +109,7 @@ fn open_checked(
     controls.iter().for_each(|control| used.add(&control.used));
     let in_place = controls.iter().map(|control| control.sequence).max().expect("at least one log");
     let repaired = replay::repair_torn_pages(storage, controls.len(), &used)?;
+    logs::make_double_write_area(storage, 0)?;
     let mut replay = replay::Replay::new(in_place);
     let mut scanned = Vec::with_capacity(controls.len());
     for control in &controls {

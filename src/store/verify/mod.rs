@@ -14,9 +14,11 @@
 //!
 //! # Layout
 //! * [`mod@survey`]: what the logs' directories hold
+//! * `derive`: what is lost of them and can be made again
 //! * [`walk`]: every page, against that
 //! * [`report`]: what comes out
 
+mod derive;
 pub mod report;
 pub mod survey;
 pub mod walk;

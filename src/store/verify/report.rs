@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::coin::{DENOMINATIONS, Denomination, SERIAL_NUMBERS};
+use crate::store::control::Control;
 use crate::store::orders::Order;
 
 /// What a data directory is.
@@ -30,6 +31,11 @@ pub enum Repair {
     Zeros,
     /// The image that a shard's control block names is written anew, from images and logs.
     Orders {
+        /// The shard.
+        shard: u8,
+    },
+    /// A shard's control block is written anew, from its segments and other logs.
+    Control {
         /// The shard.
         shard: u8,
     },
@@ -112,6 +118,8 @@ pub struct Report {
     pub dead_orders: u64,
     /// All of them.
     pub(in crate::store) all_orders: Vec<Order>,
+    /// Control blocks that were lost, made again.
+    pub(in crate::store) derived: Vec<Control>,
 }
 
 impl Report {

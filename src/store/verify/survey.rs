@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::derive::{control_from_segments, orders_from_before};
 use super::report::{Finding, Repair, Report};
 use super::walk::Walked;
 use crate::coin::{CoinId, PageNumber};
@@ -14,6 +15,7 @@ use crate::store::orders::Order;
 use crate::store::recovery::logs::{left_overs, log_numbers, read_slots};
 use crate::store::recovery::replay::{Copies, Replay, read_area, read_slot, source};
 use crate::store::storage::Storage;
+use crate::store::wal::format::BATCH_BYTES_BOUND;
 use crate::store::wal::{Scanned, wrong_segments};
 
 /// What the logs' directories hold.
@@ -22,9 +24,10 @@ pub struct Survey {
     pub controls: Vec<Control>,
     /// Pages ever used, as far as control blocks know.
     pub used: UsedPages,
-    /// Whether every log has its control block and all say the same sequence: then every page that a commit up to it
-    /// changed is in `used`.
-    settled: bool,
+    /// Whether every log has its control block and all say the same sequence.
+    noted: bool,
+    /// The control blocks that were lost, from what else is there.
+    derived: Vec<Control>,
     copies: Copies,
     replay: Replay,
     /// The coins of `replay`, in order.
@@ -60,13 +63,15 @@ impl Survey {
         for path in left_overs(storage)? {
             findings.push(Finding::of_file(&path, storage.length(&path)?, what, Some(Repair::Recovery)));
         }
-        let slots = look_at_controls(storage, findings)?;
+        let mut slots = look_at_controls(storage, findings)?;
+        let derived = derive_controls(storage, &mut slots, findings)?;
         let controls: Vec<Control> = slots.iter().filter_map(|slots| Control::newest(slots.clone())).collect();
         let in_place = controls.iter().map(|control| control.sequence).max().unwrap_or(0);
         let mut used = UsedPages::none();
         controls.iter().for_each(|control| used.add(&control.used));
         let mut survey = Self {
-            settled: controls.len() == slots.len() && controls.iter().all(|control| control.sequence == in_place),
+            noted: controls.len() == slots.len() && controls.iter().all(|control| control.sequence == in_place),
+            derived,
             used,
             copies: Copies::default(),
             replay: Replay::new(in_place),
@@ -92,7 +97,8 @@ impl Survey {
         let area = match read_area(storage, log) {
             Ok(area) => area,
             Err(error) => {
-                findings.push(Finding::of_file(&path, length, error.to_string(), Some(Repair::Recovery)));
+                let what = format!("cannot be read: {error}");
+                findings.push(Finding::of_file(&path, length, what, Some(Repair::Size(AREA_BYTES as u64))));
                 return Ok(());
             }
         };
@@ -120,20 +126,26 @@ impl Survey {
         let wrong = wrong.into_iter().map(|(slot, length)| (files::segment(control.writer, slot), length));
         findings.extend(wrong.map(|(path, length)| Finding::of_wrong_size(&path, length, control.segment_bytes)));
         let log = files::log(control.writer);
-        let mut found = |path: &str, what: String, repair| findings.push(Finding::of_file(path, None, what, repair));
+        let mut found = |what: String| findings.push(Finding::of_file(&log, None, what, None));
         match self.replay.read_log(storage, control) {
             Err(error) => {
-                found(&log, format!("cannot be read to its end: {error}"), None);
+                found(format!("cannot be read to its end: {error}"));
                 Ok(None)
             }
             Ok(scanned) if scanned.is_cut_off => {
                 let batch = scanned.next_batch;
-                found(&log, format!("ends where a segment ends too early: batch {batch} and later may be lost"), None);
+                found(format!("ends where a segment ends too early: batch {batch} and later may be lost"));
                 Ok(None)
             }
             Ok(Scanned { next_batch, lost: Some(lost), .. }) => {
                 let what = format!("lost batch {next_batch} at offset {}, but all it said is in place", lost.offset);
-                found(&files::segment(control.writer, lost.segment), what, Some(Repair::Recovery));
+                findings.push(Finding {
+                    path: files::segment(control.writer, lost.segment),
+                    offset: lost.offset,
+                    length: BATCH_BYTES_BOUND,
+                    what,
+                    repair: Some(Repair::Recovery),
+                });
                 Ok(None)
             }
             Ok(scanned) => Ok(Some(scanned.next_batch)),
@@ -160,13 +172,13 @@ impl Survey {
             let empty = storage.length(&files::orders(shard, next.slot))? == Some(0);
             let first = named.generation == 1;
             if whole(next.slot).is_none() && !(empty && first) {
-                let repair = Some(Repair::Size(0));
+                let repair = Some(Repair::Recovery);
                 let finding = found(next.slot, "is torn or damaged; the other image counts", repair)?;
-                if self.settled { findings.push(finding) } else { self.orders_in_doubt.push(finding) }
+                if self.settled() { findings.push(finding) } else { self.orders_in_doubt.push(finding) }
             }
         } else if whole(named.slot).is_none() || !is_next_whole {
             let what = "is damaged: payout addresses of trade lockers";
-            let derived = is_next_whole || self.derive_orders(storage, shard, slots, next_batches);
+            let derived = is_next_whole || self.take_orders_from_before(storage, shard, slots, next_batches);
             findings.push(match derived {
                 true => found(
                     named.slot,
@@ -181,34 +193,16 @@ impl Survey {
         Ok(())
     }
 
-    /// Takes the orders of a log whose image is lost from where its older control block begins: the image that it names,
-    /// and every commit since. `false`: not all of that is there any more.
-    ///
-    /// All logs are read from where their older blocks begin, none of which may be beyond the log's own; all up to
-    /// where the newer ones came to, so nothing in between is overwritten.
-    fn derive_orders(
+    fn take_orders_from_before(
         &mut self,
         storage: &dyn Storage,
         shard: u8,
         slots: &[[Option<Control>; 2]],
         next_batches: &[Option<u64>],
     ) -> bool {
-        let older: Vec<&Control> =
-            slots.iter().filter_map(|slots| slots.iter().flatten().min_by_key(|control| control.generation)).collect();
-        let Some(own) = older.iter().find(|control| control.writer == shard) else { return false };
-        let complete = slots.iter().flatten().all(Option::is_some)
-            && older.iter().all(|control| control.sequence <= own.sequence && control.segments > 0);
-        let mut orders = Replay::new(u64::MAX);
-        let all = complete
-            && orders.read_images(storage, own).is_ok()
-            && older.iter().zip(next_batches).all(|(control, next_batch)| {
-                let scanned = orders.read_log(storage, control).ok();
-                next_batch.is_some() && scanned.map(|scanned| scanned.next_batch) == *next_batch
-            });
-        if all {
-            orders.orders().into_iter().for_each(|order| self.replay.take_order(order));
-        }
-        all
+        let orders = orders_from_before(storage, shard, slots, next_batches);
+        orders.iter().flatten().for_each(|order| self.replay.take_order(*order));
+        orders.is_some()
     }
 
     /// Brings a page that `frame` has as it is in its place to what the next start would make of it. Says where it is
@@ -220,7 +214,7 @@ impl Survey {
             (PageState::NeverUsed, _) if !self.used.contains(page) => Origin::Nowhere,
             (_, Some(_)) => Origin::Copy,
             (PageState::NeverUsed, None) => Origin::Lost,
-            (PageState::Damaged, None) if self.settled && !self.used.contains(page) => Origin::Logs,
+            (PageState::Damaged, None) if self.settled() && !self.used.contains(page) => Origin::Logs,
             (PageState::Damaged, None) => Origin::Damaged,
         };
         let state = match (origin, copy) {
@@ -248,6 +242,11 @@ impl Survey {
         &self.changed[first..end]
     }
 
+    /// Whether every page that a commit up to the control blocks' sequence changed is in `used`.
+    fn settled(&self) -> bool {
+        self.noted && self.derived.is_empty()
+    }
+
     /// Whether neither control blocks nor logs ever heard of a page.
     pub fn knows_nothing_of(&self, page: PageNumber) -> bool {
         !self.used.contains(page) && self.changed_on(page).is_empty()
@@ -260,7 +259,7 @@ impl Survey {
 
     /// Whether a page in its place, whole with coins in it, can be unknown to the control blocks.
     pub fn may_be_unnoted(&self, page: PageNumber) -> bool {
-        !self.settled || !self.knows_nothing_of(page)
+        !self.noted || !self.knows_nothing_of(page)
     }
 
     /// The highest sequence that anything may have.
@@ -297,6 +296,7 @@ impl Survey {
             orders: live.len() as u64,
             dead_orders: (all_orders.len() - live.len()) as u64,
             all_orders,
+            derived: self.derived,
         }
     }
 }
@@ -313,11 +313,7 @@ fn look_at_controls(
         let length = storage.length(&path)?;
         let slots = read_slots(storage, shard).unwrap_or_default();
         match slots.iter().flatten().count() {
-            0 => {
-                let what = if length.is_some() { "is damaged, both of its blocks" } else { "is missing" };
-                let what = format!("{what}: what the log says cannot be told from what it said before");
-                findings.push(Finding::of_file(&path, length, what, None));
-            }
+            0 => {}
             _ if length != Some(2 * SLOT_BYTES as u64) => {
                 findings.push(Finding::of_wrong_size(&path, length, 2 * SLOT_BYTES as u64));
             }
@@ -336,4 +332,37 @@ fn look_at_controls(
         all.push([None, None]);
     }
     Ok(all)
+}
+
+/// Puts control blocks from what else is there into the slots of logs that have none; returns them.
+fn derive_controls(
+    storage: &dyn Storage,
+    slots: &mut [[Option<Control>; 2]],
+    findings: &mut Vec<Finding>,
+) -> Result<Vec<Control>, StoreError> {
+    let known: Vec<Control> = slots.iter().filter_map(|slots| Control::newest(slots.clone())).collect();
+    let mut derived = Vec::new();
+    for (shard, slots) in (0..).zip(slots) {
+        let path = files::control(shard);
+        let length = storage.length(&path)?;
+        let is_missed = storage.list(&files::log(shard))?.is_empty();
+        if slots.iter().any(Option::is_some) || is_missed {
+            continue;
+        }
+        let what = if length.is_some() { "is damaged, both of its blocks" } else { "is missing" };
+        let control = control_from_segments(storage, shard, &known);
+        findings.push(match &control {
+            Some(_) => {
+                let what = format!("{what}; the segments and the other logs tell what it said");
+                Finding::of_file(&path, length, what, Some(Repair::Control { shard }))
+            }
+            None => {
+                let what = format!("{what}: what of the log counts cannot be told");
+                Finding::of_file(&path, length, what, None)
+            }
+        });
+        slots[0] = control.clone();
+        derived.extend(control);
+    }
+    Ok(derived)
 }

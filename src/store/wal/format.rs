@@ -58,6 +58,8 @@ pub const WINDOW: u64 = 4;
 /// How far behind a missing batch the next that can prove it durable begins at most: behind a window of the largest
 /// batches, and what such a batch left unused at the end of a segment.
 pub const PROOF_WITHIN_BYTES: u64 = 4 << 20;
+/// No batch of any geometry is larger.
+pub const BATCH_BYTES_BOUND: u64 = PROOF_WITHIN_BYTES / (WINDOW + 1);
 
 const _: () = assert!(CHANGE_BYTES == 5 + CoinRecord::BYTES);
 const _: () = assert!(CRC_AT + 4 == HEADER_BYTES);
@@ -106,7 +108,7 @@ impl Geometry {
         assert!(self.batch_bytes_max.is_multiple_of(BLOCK_BYTES));
         assert!(HEADER_BYTES + self.record_bytes_max < self.batch_bytes_max);
         assert!(self.segment_bytes >= 2 * self.batch_bytes_max as u64);
-        assert!((WINDOW + 1) * self.batch_bytes_max as u64 <= PROOF_WITHIN_BYTES);
+        assert!(self.batch_bytes_max as u64 <= BATCH_BYTES_BOUND);
     }
 }
 

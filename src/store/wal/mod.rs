@@ -7,6 +7,7 @@
 //! * [`mod@format`]: batches and commit records, byte by byte
 //! * [`writer`]: [`Log`], the state machine that fills batches and keeps the ring
 //! * [`scanner`]: [`scan`], what recovery reads
+//! * [`listing`]: all that is in a segment
 //!
 //! Invariants: a batch never spans segments. Batch numbers of a log are consecutive and never used twice under one
 //! epoch; each batch names the CRC of the one before. Batch n + 4 is not written before batch n is durable
@@ -24,6 +25,7 @@
 //! alone loses nothing.
 
 pub mod format;
+pub mod listing;
 pub mod scanner;
 pub mod writer;
 

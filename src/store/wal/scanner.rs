@@ -5,6 +5,9 @@
 //! ends, unless a later batch of this epoch says that the missing one was durable: that is reported as [`Lost`]. Batches
 //! that a recycled segment still holds never match, nor prove anything: their numbers are lower.
 
+use super::format::{
+    BATCH_BYTES_BOUND, BatchHeader, CommitRecord, HEADER_BYTES, LogTail, PROOF_WITHIN_BYTES, WINDOW, whole_blocks,
+};
 use super::format::{BatchHeader, CommitRecord, HEADER_BYTES, LogTail, PROOF_WITHIN_BYTES, WINDOW, whole_blocks};
 use crate::mutant::{self, Mutant};
 use crate::store::error::StoreError;
@@ -134,7 +137,7 @@ impl Scanner<'_> {
             let (next, is_short) = ((self.segment + 1) % self.source.segments, self.is_short);
             found = self.expected_batch(next, 0)?;
             // Any batch would have found room here: what is not there was never due.
-            if self.source.segment_bytes - self.offset >= PROOF_WITHIN_BYTES / (WINDOW + 1) {
+            if self.source.segment_bytes - self.offset >= BATCH_BYTES_BOUND {
                 self.is_short = is_short;
             }
             if found.is_some() {
