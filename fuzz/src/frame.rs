@@ -30,8 +30,16 @@ use payload::{Maker, Offered};
 /// Things that happen in one story.
 const EVENTS_MAX: usize = 60;
 
+/// Requests of each command that did what they asked for, by the command's place in the table.
+pub type Done = [usize; COMMANDS.len()];
+
 /// Tells the story that the bytes say. Goes all the way: something was asked for and done.
 pub fn run(bytes: &[u8]) -> bool {
+    tell(bytes).iter().any(|&done| done > 0)
+}
+
+/// Tells the story that the bytes say, and what was done in it.
+pub fn tell(bytes: &[u8]) -> Done {
     let mut input = Input(bytes);
     let mut story = Story::new(&mut input);
     for _ in 0..EVENTS_MAX {
@@ -41,7 +49,7 @@ pub fn run(bytes: &[u8]) -> bool {
         story.event(&mut input);
     }
     story.end(&mut input);
-    story.done > 0
+    story.done
 }
 
 /// A request that is not answered yet.
@@ -61,8 +69,7 @@ struct Story {
     offered: Option<Offered>,
     /// Whether a request to free a trade locker was under way since then.
     freed: bool,
-    /// Requests that did what they asked for.
-    done: usize,
+    done: Done,
 }
 
 impl Story {
@@ -87,7 +94,7 @@ impl Story {
             world.settings.requests_max = 4;
         }
         world.start();
-        Self { world, shards, sent: Vec::new(), contents, offered: None, freed: false, done: 0 }
+        Self { world, shards, sent: Vec::new(), contents, offered: None, freed: false, done: Done::default() }
     }
 
     fn event(&mut self, input: &mut Input<'_>) {
@@ -110,6 +117,9 @@ impl Story {
             7 => self.fail(input),
             _ => {
                 let (client, kind) = (self.client(input), kind(input));
+                if matches!(kind, CommandKind::Break | CommandKind::Join) && input.below(4) > 0 {
+                    self.reserve(kind == CommandKind::Break, input);
+                }
                 let maker = Maker { contents: &self.contents, offered: self.offered.as_ref() };
                 let mut payload = maker.payload(kind, input);
                 if input.below(8) == 1 {
@@ -156,6 +166,15 @@ impl Story {
         let shard = input.byte();
         let peer = IpAddr::V4(Ipv4Addr::new(192, 0, 2, shard / 4 % 2));
         Client { shard: shard % self.shards, peer, datagram: shard >= 128, key_name, key }
+    }
+
+    /// Asks for serial numbers to break or join into, and waits for them.
+    fn reserve(&mut self, breaks: bool, input: &mut Input<'_>) {
+        let (session, operation) = (1 + input.byte() % 4, if breaks { 1 } else { 2 });
+        let den = input.byte() % 2 + u8::from(breaks);
+        let payload = vec![0, 0, 0, session, operation, den.wrapping_sub(1)];
+        self.send(Client::default(), CommandKind::ChangeSerialNumbers, payload);
+        self.settle();
     }
 
     fn send(&mut self, client: Client, kind: CommandKind, payload: Vec<u8>) {
@@ -212,7 +231,7 @@ impl Story {
             return;
         };
         let decoded = Answer::decode(&request, status, &answer).expect("an answer to this request");
-        self.done += usize::from(status.is_success());
+        self.done[*kind as usize] += usize::from(status.is_success());
         if let (Request::ChangeSerialNumbers { session, .. }, Answer::Change(offer)) = (request, decoded) {
             let coins: Vec<_> = offer.serial_numbers.iter().map(|sn| RawCoin { den: offer.den, sn }).collect();
             assert!(coins.iter().all(|coin| coin.id().is_some()), "an offer of coins that are none");
@@ -323,9 +342,8 @@ fn alter(payload: &mut Vec<u8>, input: &mut Input<'_>) {
     }
 }
 
-/// Stories of random events.
+/// Stories of random events, short and long.
 pub fn seeds() -> Vec<Vec<u8>> {
     let mut random = Seeded(5);
-    let story = |length: usize| (0..length).map(|_| random.number() as u8).collect();
-    [40, 80, 120, 160, 200, 250, 300, 400, 500, 600, 700, 800].map(story).to_vec()
+    (2..=30).map(|number| (0..number * 30).map(|_| random.number() as u8).collect()).collect()
 }

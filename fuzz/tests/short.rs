@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use raida::sim::Seeded;
-use raida_fuzz::{TARGETS, Target, mutate};
+use raida::wire::request::COMMANDS;
+use raida_fuzz::{TARGETS, Target, frame, mutate};
 
 fn target(name: &str) -> &'static Target {
     TARGETS.iter().find(|target| target.name == name).expect(name)
@@ -38,6 +39,17 @@ fn every_seed_goes_all_the_way() {
         for (number, seed) in (target.seeds)().iter().enumerate() {
             assert!((target.run)(seed), "{}: seed {number} is refused", target.name);
         }
+    }
+}
+
+#[test]
+fn every_command_is_carried_out_in_the_stories_of_frames() {
+    let mut sum = frame::Done::default();
+    for seed in frame::seeds() {
+        sum.iter_mut().zip(frame::tell(&seed)).for_each(|(sum, done)| *sum += done);
+    }
+    for (command, done) in COMMANDS.iter().zip(sum) {
+        assert!(done > 0, "no {command} was carried out");
     }
 }
 

@@ -58,13 +58,13 @@ impl Maker<'_> {
                 }
                 payload
             }
-            Peek => self.an_at(input, |place| matches!(place, Place::Locker(_))).bytes().to_vec(),
+            Peek => self.locker(input).bytes().to_vec(),
             PeekTradeLocker => {
                 let kind = [Identifier::Hashed, Identifier::An][input.below(2)];
                 public_identifier(&self.trade_locker(input), kind).to_vec()
             }
             Remove => {
-                let key = self.an_at(input, |place| matches!(place, Place::Locker(_)));
+                let key = self.locker(input);
                 let inside = self.contents.rows().filter(|row| row.1 == key).take(1 + input.below(4));
                 let rows: Vec<_> = inside.map(|row| (row.0.into(), self.pan(input))).collect();
                 [&key.bytes()[..], &items::bytes_of::<(RawCoin, Secret)>(rows)].concat()
@@ -131,15 +131,19 @@ impl Maker<'_> {
         [&items::bytes_of(coins)[..], sum.bytes(), rest].concat()
     }
 
-    /// The AN of a place that has coins, or of one that may have none.
-    fn an_at(&self, input: &mut Input<'_>, is_such: fn(Place) -> bool) -> Secret {
+    /// The AN of a place that had coins when last seen, or of one that may have some by now.
+    fn an_at(&self, input: &mut Input<'_>, is_such: fn(Place) -> bool, other: fn(u8) -> Secret) -> Secret {
         let ans: Vec<Secret> = self.contents.rows().map(|row| row.1).filter(|an| is_such(an.place())).collect();
         let number = input.byte();
-        ans.get(usize::from(number) % (ans.len() + 1)).copied().unwrap_or_else(|| locker_key(number % 4))
+        ans.get(usize::from(number) % (ans.len() + 1)).copied().unwrap_or_else(|| other(number))
+    }
+
+    fn locker(&self, input: &mut Input<'_>) -> Secret {
+        self.an_at(input, |place| matches!(place, Place::Locker(_)), |number| locker_key(number % 4))
     }
 
     fn trade_locker(&self, input: &mut Input<'_>) -> Secret {
-        self.an_at(input, |place| matches!(place, Place::TradeLocker(_)))
+        self.an_at(input, |place| matches!(place, Place::TradeLocker(_)), |number| trade_an(number % 6))
     }
 
     /// What buys one of the offers.
