@@ -8,7 +8,6 @@
 use super::format::{
     BATCH_BYTES_BOUND, BatchHeader, CommitRecord, HEADER_BYTES, LogTail, PROOF_WITHIN_BYTES, WINDOW, whole_blocks,
 };
-use super::format::{BatchHeader, CommitRecord, HEADER_BYTES, LogTail, PROOF_WITHIN_BYTES, WINDOW, whole_blocks};
 use crate::mutant::{self, Mutant};
 use crate::store::error::StoreError;
 use crate::store::files;
