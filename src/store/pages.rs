@@ -8,7 +8,7 @@ use super::control::UsedPages;
 use super::double_write::{self, DoubleBatch};
 use super::error::StoreError;
 use super::files;
-use super::layout::{AlignedBytes, PAGE_BYTES, PageFrame, PageState};
+use super::layout::{AlignedBytes, PAGE_BYTES, PageFrame, PageState, page_state};
 use super::storage::Storage;
 use crate::coin::{PAGES, PAGES_PER_DENOMINATION, PageNumber};
 
@@ -200,14 +200,18 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Says what a loaded page is and brings it into the frame, unless it is in a hole.
+    /// Says what a loaded page is, and brings it into the frame if it is used.
     fn state(&mut self, page: PageNumber) -> PageState {
         if page.get() < self.first_data {
             return PageState::NeverUsed;
         }
         let at = usize::from(page.get() - self.first) * PAGE_BYTES;
-        self.frame.bytes_mut().copy_from_slice(&self.bytes[at..at + PAGE_BYTES]);
-        self.frame.state(page)
+        let bytes = &self.bytes[at..at + PAGE_BYTES];
+        let state = page_state(bytes, page);
+        if matches!(state, PageState::Used(_)) {
+            self.frame.bytes_mut().copy_from_slice(bytes);
+        }
+        state
     }
 
     /// Gives the loaded pages of a shard to `visit`. One in a hole was never used, or is lost.

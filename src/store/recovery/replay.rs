@@ -8,7 +8,7 @@ use crate::store::control::{Control, OrdersImage, UsedPages};
 use crate::store::double_write;
 use crate::store::error::StoreError;
 use crate::store::files;
-use crate::store::layout::{AlignedBytes, PAGE_BYTES, PageFrame, PageState, page_state};
+use crate::store::layout::{AlignedBytes, BLOCK_BYTES, PAGE_BYTES, PageFrame, PageState, page_state};
 use crate::store::orders::{Order, decode_image};
 use crate::store::pages::{PageWriter, change_pages, read_page};
 use crate::store::storage::Storage;
@@ -37,10 +37,13 @@ impl Copies {
     }
 }
 
-/// The bytes of a log's double-write area; zeros where the file is shorter or not there.
+/// The bytes of a log's double-write area, as far as its batch goes; zeros where the file is shorter or not there.
 pub fn read_area(storage: &dyn Storage, log: u8) -> Result<AlignedBytes, StoreError> {
-    let mut area = AlignedBytes::zeroed(double_write::AREA_BYTES);
-    storage.read_what_is_there(&files::double_write(log), 0, &mut area)?;
+    let path = files::double_write(log);
+    let mut header = AlignedBytes::zeroed(BLOCK_BYTES);
+    storage.read_what_is_there(&path, 0, &mut header)?;
+    let mut area = AlignedBytes::zeroed(double_write::page_at(double_write::batch_pages(&header).unwrap_or(0)));
+    storage.read_what_is_there(&path, 0, &mut area)?;
     Ok(area)
 }
 
