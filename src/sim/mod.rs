@@ -2,6 +2,10 @@
 //!
 //! [`World`] runs the shards that the reactor runs, the same code to the byte, over [`Memory`](crate::store::storage::Memory). Nothing in it waits for
 //! real time, so a test lives through many crashes a second.
+//!
+//! # The life of a seed
+//! [`life`] draws faults and lets the clients of [`workload`] ask; what they are answered, [`history`] tries to explain
+//! with the states of [`model`]; [`audit`] looks whether the node is in one of them. [`report`] has the numbers.
 
 pub mod audit;
 pub mod history;

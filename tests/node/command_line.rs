@@ -7,7 +7,7 @@ use std::process::Command;
 
 use nix::sys::signal::Signal;
 
-use crate::program::{Node, ends_with, field, minted, raida, text};
+use crate::program::{Node, command, ends_with, field, minted, raida, text};
 
 #[test]
 fn help_is_everywhere_and_ends_well() {
@@ -81,13 +81,13 @@ fn a_node_serves_until_it_is_told_to_stop() {
     ask(0, &["store", "--key", "ABC-1234", "--coins", "4x0"]);
     ask(0, &["--udp", "--encrypt", "4", "--json", "peek", "--key", "ABC-1234"]);
     ask(1, &["peek", "--key", "NOT-0000"]);
-    assert_eq!(node.end(Signal::SIGTERM), Some(0));
+    assert_eq!(node.end(Signal::SIGTERM).status.code(), Some(0));
     ask(3, &["echo"]);
 
     // Nothing was left to recover, and any number of shards finds the locker.
     let (node, ready) = Node::serve(&data, &["--raida-id", "3", "--durability", "none"]);
     assert_eq!((field(&ready, "lockers"), field(&ready, "recovered")), ("1", "0"));
-    assert_eq!(node.end(Signal::SIGINT), Some(0));
+    assert_eq!(node.end(Signal::SIGINT).status.code(), Some(0));
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn what_was_answered_is_there_after_a_kill() {
     ends_with(0, &[&to[..], &["store", "--key", "ABC-1234", "--coins", "4x0"]].concat());
     drop(node);
 
-    let mut node = Node::start(&["serve", "--data", text(&data), "--listen", "127.0.0.1:0", "--shards", "3"]);
+    let mut node = Node::spawn(command(&["serve", "--data", text(&data), "--listen", "127.0.0.1:0", "--shards", "3"]));
     let ready = node.line();
     assert_eq!((field(&ready, "shards"), field(&ready, "lockers"), field(&ready, "recovered")), ("3", "1", "1"));
 }
@@ -180,7 +180,8 @@ fn the_story_of_dev_works_as_it_is_printed() {
     let data = folder.path().join("a folder of mine");
     // On the second run the coins are there already, and the story works again.
     for run in 1..=2 {
-        let mut node = Node::start(&["dev", "--data", text(&data), "--shards", "2", "--listen", "127.0.0.1:0"]);
+        let mut node =
+            Node::spawn(command(&["dev", "--data", text(&data), "--shards", "2", "--listen", "127.0.0.1:0"]));
         let mut printed = Vec::new();
         while !printed.last().is_some_and(|line: &String| line.starts_with("Ctrl-C")) {
             printed.push(node.line());
@@ -200,6 +201,6 @@ fn the_story_of_dev_works_as_it_is_printed() {
         let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "run {run}: {said}");
         assert!(said.contains("worth 722.00000000"), "run {run}: {said}");
-        assert_eq!(node.end(Signal::SIGINT), Some(0), "run {run}");
+        assert_eq!(node.end(Signal::SIGINT).status.code(), Some(0), "run {run}");
     }
 }

@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::holder::{CLIENTS, Holder, value, value_of};
 use crate::net::NetClient;
-use crate::process::Process;
+use crate::program::Node;
 use raida::sim::{Seeded, World};
 use raida::store::recovery;
 use raida::store::storage::Directory;
@@ -53,19 +53,19 @@ impl Lab {
     }
 
     /// Starts a node, with a start before that is killed now and then, and compares it with what all clients know.
-    fn start_and_check(&mut self) -> Process {
+    fn start_and_check(&mut self) -> Node {
         if self.random.one_in(4) {
             let after = Duration::from_micros(self.random.below(60_000) as u64);
-            Process::kill_at_start(&self.data, 1 + self.random.below(4), after);
+            Node::kill_at_start(&self.data, 1 + self.random.below(4), after);
         }
-        let node = Process::start(&self.data, 1 + self.random.below(4));
+        let node = Node::start(&self.data, 1 + self.random.below(4));
         self.check(&node);
         node
     }
 
     /// Compares a node with what all clients know.
-    fn check(&mut self, node: &Process) {
-        let mut client = NetClient::tcp(node.address).unwrap();
+    fn check(&mut self, node: &Node) {
+        let mut client = NetClient::tcp(node.address()).unwrap();
         for holder in &mut self.holders {
             let (coins, commands) = holder.check(&mut client);
             self.lost += coins;
@@ -78,7 +78,7 @@ impl Lab {
     }
 
     /// Compares a node with what all clients know: nothing is wrong.
-    pub fn agrees(&mut self, node: &Process) {
+    pub fn agrees(&mut self, node: &Node) {
         self.check(node);
         assert_eq!((self.lost, self.half_done), (0, 0), "coins lost, commands half done");
     }
@@ -104,14 +104,14 @@ impl Lab {
     }
 
     /// Lets all clients work on a node, and kills it in their midst.
-    fn work_and_kill(&mut self, node: Process) {
+    fn work_and_kill(&mut self, node: Node) {
         let until_killed = Duration::from_millis(50 + self.random.below(1000) as u64);
         let stop = AtomicBool::new(false);
         let act = |holder: &mut Holder, client: &mut NetClient| match stop.load(Ordering::Relaxed) {
             false => holder.act(client),
             true => Err(std::io::Error::other("the node is killed")),
         };
-        self.work(node.address, act, || {
+        self.work(node.address(), act, || {
             thread::sleep(until_killed);
             node.kill();
             stop.store(true, Ordering::Relaxed);

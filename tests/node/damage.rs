@@ -10,7 +10,7 @@ use std::process::Command;
 use crate::crash::Lab;
 use crate::holder::Holder;
 use crate::net::NetClient;
-use crate::process::{Ended, Process, raida, serve};
+use crate::program::{Ended, Node, command, serve};
 use raida::coin::{CoinId, Secret};
 use raida::sim::World;
 use raida::store::layout::PAGE_BYTES;
@@ -26,7 +26,7 @@ const DATA: i32 = 5;
 
 /// A command whose files may not grow, nor be written, beyond so many blocks of 512 bytes: what a full disk looks like.
 fn limited(blocks: u32, words: &[String]) -> Command {
-    let inner = raida(words);
+    let inner = command(words);
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -f \"$0\" && exec \"$@\"", &blocks.to_string()]);
     command.arg(inner.get_program()).args(inner.get_args()).env_remove("RUST_LOG");
@@ -35,7 +35,7 @@ fn limited(blocks: u32, words: &[String]) -> Command {
 
 /// The one line of a node that does not serve, which ends with `status`.
 fn refused(command: Command, status: i32) -> String {
-    let Err(ended) = Process::try_start(command) else { panic!("it serves") };
+    let Err(ended) = Node::try_start(command) else { panic!("it serves") };
     the_error(&ended, status).to_string()
 }
 
@@ -59,18 +59,18 @@ fn a_disk_that_fails(
     let folder = tempfile::tempdir().unwrap();
     let mut lab = Lab::new(folder.path().join("data"), 7, coins_apart);
     // The log has its size before the disk is full.
-    assert!(Process::start(&lab.data, 2).stop().status.success());
-    let node = Process::try_start(limited(blocks, &serve(&lab.data, 2))).expect("room enough to start");
-    lab.work(node.address, act, || {});
+    assert!(Node::start(&lab.data, 2).stop().status.success());
+    let node = Node::try_start(limited(blocks, &serve(&lab.data, 2))).expect("room enough to start");
+    lab.work(node.address(), act, || {});
     assert!(lab.written() > 10, "the disk fails in the midst of the work");
-    let mut client = NetClient::tcp(node.address).unwrap();
+    let mut client = NetClient::tcp(node.address()).unwrap();
     assert_eq!(client.call(&Request::CountCoins).unwrap().0, Status::Success, "it still answers questions");
     let ended = node.stop();
     assert_eq!(ended.status.code(), Some(MACHINE), "{ended:?}");
     let failures: Vec<&str> = ended.said.lines().filter(|line| line.contains("cannot write")).collect();
     assert!(failures.iter().all(|line| line.contains(file) && line.contains("File too large")), "{failures:#?}");
     assert!((1..=2).contains(&failures.len()), "one line a shard at most: {failures:#?}");
-    let node = Process::start(&lab.data, 3);
+    let node = Node::start(&lab.data, 3);
     lab.agrees(&node);
     assert!(node.stop().status.success());
 }
@@ -96,10 +96,10 @@ fn a_full_disk_under_the_coins_loses_nothing_that_was_answered() {
 fn a_start_that_finds_no_room_says_so_and_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let mut lab = Lab::new(folder.path().join("data"), 3, 53);
-    assert!(Process::start(&lab.data, 1).stop().status.success());
+    assert!(Node::start(&lab.data, 1).stop().status.success());
     let line = refused(limited(1024, &serve(&lab.data, 2)), MACHINE);
     assert!(line.contains("cannot create log/1.new/segment-0: File too large"), "{line}");
-    let node = Process::start(&lab.data, 2);
+    let node = Node::start(&lab.data, 2);
     lab.agrees(&node);
 }
 
@@ -121,7 +121,7 @@ fn a_directory_that_cannot_be_written_is_refused_in_one_line() {
     fs::create_dir(&data).unwrap();
     recovery::initialise(&Directory::open(&data).unwrap(), Default::default()).unwrap();
     let words = serve(&data, 1);
-    let mut command = raida(&words);
+    let mut command = command(&words);
     if folder.path().metadata().unwrap().uid() == 0 {
         // Permissions do not bind root: nobody runs it, from where he may.
         let program = folder.path().join("raida");
@@ -223,10 +223,10 @@ const DAMAGES: &[(&str, Damage, Start, Start)] = {
 };
 
 /// Some work, an end, a damage, a start: for each damage.
-fn damaged_while_it_is_down(seed: u64, end: impl Fn(Process), expected: impl Fn(Start, Start) -> Start) {
+fn damaged_while_it_is_down(seed: u64, end: impl Fn(Node), expected: impl Fn(Start, Start) -> Start) {
     let folder = tempfile::tempdir().unwrap();
     let mut lab = Lab::new(folder.path().join("data"), seed, 331);
-    let mut node = Process::start(&lab.data, 1);
+    let mut node = Node::start(&lab.data, 1);
     let mut refusals = 0;
     for (round, &(file, damage, after_kill, after_stop)) in (1..).zip(DAMAGES) {
         // Few enough that everything is in the first segment of a log that is new at every start.
@@ -234,11 +234,11 @@ fn damaged_while_it_is_down(seed: u64, end: impl Fn(Process), expected: impl Fn(
             true => [Holder::store, Holder::trade, Holder::pown][holder.written as usize % 3](holder, client),
             false => Err(std::io::Error::other("enough")),
         };
-        lab.work(node.address, act, || {});
+        lab.work(node.address(), act, || {});
         end(node);
         let damaged = Damaged::new(lab.data.join(file), damage);
         let expected = expected(after_kill, after_stop);
-        match Process::try_start(raida(&serve(&lab.data, 1))) {
+        match Node::try_start(command(&serve(&lab.data, 1))) {
             Ok(serves) => {
                 assert_ne!(expected, Start::Refuses, "{file} {damage:?}");
                 node = serves;
@@ -249,7 +249,7 @@ fn damaged_while_it_is_down(seed: u64, end: impl Fn(Process), expected: impl Fn(
                 assert!(line.contains(file), "{file} {damage:?}: {line}");
                 refusals += 1;
                 damaged.undo();
-                node = Process::start(&lab.data, 1);
+                node = Node::start(&lab.data, 1);
             }
         }
         lab.agrees(&node);
@@ -259,12 +259,12 @@ fn damaged_while_it_is_down(seed: u64, end: impl Fn(Process), expected: impl Fn(
 
 #[test]
 fn files_damaged_after_a_kill() {
-    damaged_while_it_is_down(1, Process::kill, |after_kill, _| after_kill);
+    damaged_while_it_is_down(1, Node::kill, |after_kill, _| after_kill);
 }
 
 #[test]
 fn files_damaged_after_a_stop() {
-    let stop = |node: Process| {
+    let stop = |node: Node| {
         let ended = node.stop();
         assert!(ended.status.success(), "{ended:?}");
     };
@@ -287,16 +287,16 @@ fn a_page_damaged_while_it_serves_is_named_and_all_others_are_served() {
     let (victim, others) = coins.split_last().expect("coins");
     let page = victim.0.page();
     let (path, at) = (data.join(files::coins(page.denomination())), files::page_offset(page));
-    let detect = |node: &Process, coins: &[(CoinId, Secret)]| {
+    let detect = |node: &Node, coins: &[(CoinId, Secret)]| {
         let bytes = items::bytes_of(coins.iter().map(|&(coin, an)| (RawCoin::from(coin), an)));
         let request = Request::Detect { coins: SecretCoins::new(&bytes).unwrap() };
-        NetClient::tcp(node.address).unwrap().call(&request).unwrap().0
+        NetClient::tcp(node.address()).unwrap().call(&request).unwrap().0
     };
     let flip: &dyn Fn(&File) = &|file| file.write_all_at(&[0xA5; 9], at + 5000).unwrap();
     let zeros: &dyn Fn(&File) = &|file| file.write_all_at(&[0; PAGE_BYTES], at).unwrap();
     let truncate: &dyn Fn(&File) = &|file| file.set_len(at).unwrap();
     for (damage, at_start) in [(flip, "is damaged"), (zeros, "reads as zeros"), (truncate, "of another size")] {
-        let node = Process::start(&data, 1);
+        let node = Node::start(&data, 1);
         assert_eq!(detect(&node, &coins), Status::AllPass);
         // 39 others have put it out of a cache of 8.
         assert_eq!(detect(&node, others), Status::AllPass);
@@ -309,9 +309,9 @@ fn a_page_damaged_while_it_serves_is_named_and_all_others_are_served() {
         let ended = node.stop();
         assert!(ended.status.success(), "{ended:?}");
         assert!(ended.said.contains("page 39 of denomination 0 is damaged and not served"), "{}", ended.said);
-        let line = refused(raida(&serve(&data, 1)), DATA);
+        let line = refused(command(&serve(&data, 1)), DATA);
         assert!(line.contains("coins/08.pages") && line.contains(at_start), "{line}");
         write_over(&path, &before);
     }
-    assert_eq!(detect(&Process::start(&data, 1), &coins), Status::AllPass);
+    assert_eq!(detect(&Node::start(&data, 1), &coins), Status::AllPass);
 }

@@ -8,6 +8,5 @@ mod holder;
 mod kernel;
 mod net;
 mod offline;
-mod process;
 mod program;
 mod transports;

@@ -155,7 +155,7 @@ fn what_is_lost_is_named_and_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let (data, _) = minted(folder.path());
     let served = Node::serve(&data, &[]);
-    assert_eq!(served.0.end(nix::sys::signal::Signal::SIGTERM), Some(0));
+    assert_eq!(served.0.stop().status.code(), Some(0));
     overwrite(&data.join("coins/08.pages"), 1000, b"rot");
     let before = contents(&data);
     let page = "page 0 of denomination 0 (coins 0:0 to 0:1023)";
