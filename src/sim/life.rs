@@ -80,6 +80,9 @@ impl Life {
         let mut random = Seeded(seed ^ 0x11FE);
         let mut options = WorldOptions::small(1 + random.below(4) as u8, seed);
         options.cache_pages = 8 + random.below(3) * 8;
+        if !random.one_in(4) {
+            options = options.with_tiny_log(4 + random.below(9) as u64);
+        }
         // Coins over many pages, some of them on one.
         let coins: Vec<(CoinId, Secret)> = (0..COINS)
             .map(|number| {
@@ -113,14 +116,14 @@ impl Life {
         let ends = self.random.one_in(END_ONE_IN);
         let fails = self.plan_faults();
         let count = 1 + self.random.below(14);
-        let at_once = 1 + self.random.below(5);
-        let steps = if ends && !self.random.one_in(4) { self.random.below(40 * count) } else { usize::MAX };
-        let history = self.requests(count, at_once, steps)?;
+        let at_once = 1 + self.random.below(7);
+        let in_the_midst = ends && !self.random.one_in(4);
+        let history = self.requests(count, at_once, in_the_midst)?;
         self.explain(&history)?;
         let failed = (0..self.world.settings.shards).any(|shard| self.world.shard(shard).has_failed());
         if ends || failed {
-            let end = [End::Power, End::Kill, End::Stop][self.random.below(3)];
-            return self.end(end, !failed && steps == usize::MAX);
+            let end = [End::Power, End::Power, End::Kill, End::Stop][self.random.below(4)];
+            return self.end(end, !failed && !in_the_midst);
         }
         if !fails && self.random.one_in(4) {
             self.check()?;
@@ -135,7 +138,7 @@ impl Life {
         let random = &mut self.random;
         let shards = self.world.settings.shards as usize;
         let mut shard = || random.below(shards) as u8;
-        let slow = [Held::Road(shard(), shard()), Held::Disk(shard()), Held::Reads(shard())];
+        let slow = [Held::Road(shard(), shard()), Held::Disk(shard()), Held::Reads(shard()), Held::Eldest(shard())];
         self.world.unreadable.clear();
         match random.below(24) {
             0 => self.world.write_fails_after = Some(random.below(40) as u64),
@@ -145,21 +148,21 @@ impl Life {
                 self.report.count(Fault::DiskFull);
             }
             3 => self.rot_a_page(),
-            4..8 => {
-                let held = slow[random.below(3)];
+            4..10 => {
+                let held = slow[random.below(4)];
                 log::debug!("slow: {held:?}");
                 self.world.held.push(held);
                 self.report.count(if matches!(held, Held::Road(..)) { Fault::SlowRoad } else { Fault::SlowDisk });
                 return false;
             }
-            8 => {
+            10 => {
                 let back = random.one_in(3);
                 let days = random.below(60) as u64 * 86_400_000;
                 self.world.unix_ms = if back { self.world.unix_ms - days } else { self.world.unix_ms + days };
                 self.report.count(Fault::ClockJump);
                 return false;
             }
-            9 => {
+            11 => {
                 self.world.monotonic_us += random.below(20_000_000) as u64;
                 self.report.count(Fault::TimePassed);
                 return false;
@@ -180,8 +183,9 @@ impl Life {
         self.report.count(Fault::Rot);
     }
 
-    /// Sends requests and runs, until all are answered or so many steps are over.
-    fn requests(&mut self, count: usize, at_once: usize, mut steps: usize) -> Result<Vec<Past>, String> {
+    /// Sends requests and runs, until all are answered or, if the node `ends` in their midst, some time before.
+    fn requests(&mut self, count: usize, at_once: usize, ends: bool) -> Result<Vec<Past>, String> {
+        let mut steps = if ends { self.random.below(40 * count) } else { usize::MAX };
         let few = self.workload.few(&self.guess);
         let mut history: Vec<Past> = Vec::new();
         let mut flying: Vec<Flying> = Vec::new();
@@ -194,6 +198,10 @@ impl Life {
                 self.send(&few, &mut history, &mut flying);
             } else if !self.world.advance() {
                 if !self.world.held.is_empty() {
+                    // Everything waits for what is slow: the worst moment for an end.
+                    if ends && self.random.one_in(2) {
+                        break;
+                    }
                     self.world.held.clear();
                 } else if flying.is_empty() && unsent == 0 {
                     break;

@@ -14,7 +14,7 @@ use crate::shard::start::ShardBuilder;
 use crate::store::control::UsedPages;
 use crate::store::double_write::page_at;
 use crate::store::error::StoreError;
-use crate::store::layout::{PAGE_BYTES, PageFrame, PageState};
+use crate::store::layout::{BLOCK_BYTES, PAGE_BYTES, PageFrame, PageState};
 use crate::store::pages::{PageWriter, read_page, read_pages};
 use crate::store::storage::{Memory, Storage};
 use crate::store::wal::{Geometry, record_bytes};
@@ -50,6 +50,17 @@ impl WorldOptions {
             record_bytes_max: record_bytes(1000, 1),
         };
         Self { shards, cache_pages: 8, seed, geometry }
+    }
+
+    /// A log that is full after a few commands, none of which names more than 64 coins.
+    pub fn with_tiny_log(self, segment_blocks: u64) -> Self {
+        let geometry = Geometry {
+            segment_bytes: segment_blocks * BLOCK_BYTES as u64,
+            segments: 3,
+            batch_bytes_max: 2 * BLOCK_BYTES,
+            record_bytes_max: record_bytes(64, 1),
+        };
+        Self { geometry, ..self }
     }
 
     fn settings(&self) -> Settings {
@@ -105,6 +116,8 @@ pub enum Held {
     Disk(u8),
     /// A shard's reads of pages.
     Reads(u8),
+    /// Of a shard's disk operations the eldest: those that came later overtake it.
+    Eldest(u8),
 }
 
 /// A running node and its made-up surroundings.
@@ -361,7 +374,7 @@ impl World {
             let message = self.messages.get_mut(&(from, to)).and_then(VecDeque::pop_front).expect("a message");
             self.step(to, Input::Message { from: ShardId(from), message });
         } else {
-            let (shard, op) = self.disk.swap_remove(disk[choice - roads.len()]);
+            let (shard, op) = self.disk.remove(disk[choice - roads.len()]);
             let done = self.carry_out(shard, op);
             self.step(shard, Input::Disk(done));
         }
@@ -396,11 +409,18 @@ impl World {
 
     /// The disk operations that are not held up.
     fn disk_operations(&self) -> Vec<usize> {
-        let held = |(shard, op): &(u8, DiskOp)| {
+        let eldest = |index: usize| self.disk[..index].iter().all(|(shard, _)| *shard != self.disk[index].0);
+        let held = |index: usize| {
+            let (shard, op) = &self.disk[index];
             let read = matches!(op, DiskOp::ReadPage { .. });
-            self.held.contains(&Held::Disk(*shard)) || (read && self.held.contains(&Held::Reads(*shard)))
+            self.held.iter().any(|held| match held {
+                Held::Road(..) => false,
+                Held::Disk(slow) => slow == shard,
+                Held::Reads(slow) => slow == shard && read,
+                Held::Eldest(slow) => slow == shard && eldest(index),
+            })
         };
-        (0..self.disk.len()).filter(|&index| !held(&self.disk[index])).collect()
+        (0..self.disk.len()).filter(|&index| !held(index)).collect()
     }
 
     /// Stops the node as SIGTERM does, in the midst of whatever it does, and says whether every shard came to an end.
