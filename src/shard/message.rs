@@ -146,6 +146,8 @@ pub(super) struct Progress {
     pub blocked: u32,
     /// Claims done.
     pub done: usize,
+    /// Claims up to here had their pages asked for ahead.
+    pub asked: usize,
     /// Whether it applies; else it looks.
     pub applies: bool,
     /// Whether it has been answered, and `keep` therefore means held.

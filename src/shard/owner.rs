@@ -44,7 +44,7 @@ impl Shard {
     /// An apply arrived: its locks are held already.
     pub(super) fn apply(&mut self, mut visit: Box<Visit>) {
         self.clock = self.clock.max(visit.sequence);
-        visit.progress = Progress { applies: true, done: 0, ..visit.progress };
+        visit.progress = Progress { applies: true, done: 0, asked: 0, ..visit.progress };
         let slot = self.visits.insert(Some(visit));
         self.granted.push_back(slot as VisitSlot);
     }
@@ -107,18 +107,28 @@ impl Shard {
     }
 
     /// Whether a page is here for a visit; if not, it and the pages the visit needs next are on their way.
-    fn page_is_here(&mut self, visit: &Visit, slot: VisitSlot, effects: &mut Effects<'_>) -> bool {
+    ///
+    /// Each is asked for ahead once: where it had to make room again, its own turn brings it back. Else a visit that needs
+    /// more pages than there is room for would read them round and round while the first is slow.
+    fn page_is_here(&mut self, visit: &mut Visit, slot: VisitSlot, effects: &mut Effects<'_>) -> bool {
         let page = visit.claims[visit.progress.done].coin.page();
         if self.pages.want(page, slot, &mut effects.out.disk) == Wanted::Present {
             return true;
         }
         let mut last = page;
         let mut ahead = 0;
-        for claim in &visit.claims[visit.progress.done..] {
-            if claim.coin.page() != last {
-                last = claim.coin.page();
-                ahead += 1;
-                if ahead > PAGES_AHEAD || self.pages.want(last, slot, &mut effects.out.disk) == Wanted::NoRoom {
+        for (index, claim) in visit.claims.iter().enumerate().skip(visit.progress.done) {
+            if claim.coin.page() == last {
+                continue;
+            }
+            last = claim.coin.page();
+            ahead += 1;
+            if ahead > PAGES_AHEAD {
+                break;
+            }
+            if index >= visit.progress.asked {
+                visit.progress.asked = index + 1;
+                if self.pages.want(last, slot, &mut effects.out.disk) == Wanted::NoRoom {
                     break;
                 }
             }

@@ -193,19 +193,20 @@ impl Life {
         let mut unsent = count;
         while steps > 0 {
             steps -= 1;
-            if unsent > 0 && flying.len() < at_once && self.random.one_in(8) {
-                unsent -= 1;
-                self.send(&few, &mut history, &mut flying);
-            } else if !self.world.advance() {
-                if !self.world.held.is_empty() {
+            let may_send = unsent > 0 && flying.len() < at_once;
+            if may_send && self.random.one_in(8) || !self.world.advance() {
+                if may_send {
+                    unsent -= 1;
+                    self.send(&few, &mut history, &mut flying);
+                } else if !self.world.held.is_empty() {
                     // Everything waits for what is slow: the worst moment for an end.
                     if ends && self.random.one_in(2) {
                         break;
                     }
                     self.world.held.clear();
-                } else if flying.is_empty() && unsent == 0 {
+                } else if flying.is_empty() {
                     break;
-                } else if flying.len() == at_once || unsent == 0 {
+                } else {
                     let waiting: Vec<&Op> = flying.iter().map(|flying| &history[flying.index].op).collect();
                     return Err(format!("waits for ever: {waiting:?}"));
                 }
