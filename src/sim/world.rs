@@ -116,7 +116,7 @@ pub enum Held {
     Disk(u8),
     /// A shard's reads of pages.
     Reads(u8),
-    /// Of a shard's disk operations the eldest: those that came later overtake it.
+    /// Of a shard's writes the eldest: those that came later overtake it.
     Eldest(u8),
 }
 
@@ -409,7 +409,8 @@ impl World {
 
     /// The disk operations that are not held up.
     fn disk_operations(&self) -> Vec<usize> {
-        let eldest = |index: usize| self.disk[..index].iter().all(|(shard, _)| *shard != self.disk[index].0);
+        let writes = |(shard, op): &(u8, DiskOp), of: u8| *shard == of && !matches!(op, DiskOp::ReadPage { .. });
+        let eldest = |index: usize| !self.disk[..index].iter().any(|op| writes(op, self.disk[index].0));
         let held = |index: usize| {
             let (shard, op) = &self.disk[index];
             let read = matches!(op, DiskOp::ReadPage { .. });
@@ -417,7 +418,7 @@ impl World {
                 Held::Road(..) => false,
                 Held::Disk(slow) => slow == shard,
                 Held::Reads(slow) => slow == shard && read,
-                Held::Eldest(slow) => slow == shard && eldest(index),
+                Held::Eldest(slow) => slow == shard && !read && eldest(index),
             })
         };
         (0..self.disk.len()).filter(|&index| !held(index)).collect()

@@ -57,7 +57,7 @@ pub const CHANGES_MAX: usize = 13_107;
 pub const WINDOW: u64 = 4;
 /// How far behind a missing batch the next that can prove it durable begins at most: behind a window of the largest
 /// batches, and what such a batch left unused at the end of a segment.
-pub const PROOF_WITHIN_BYTES: u64 = 4 << 20;
+pub const PROOF_WITHIN_BYTES: u64 = 5 << 19;
 /// No batch of any geometry is larger.
 pub const BATCH_BYTES_BOUND: u64 = PROOF_WITHIN_BYTES / (WINDOW + 1);
 

@@ -222,7 +222,8 @@ impl Scanner<'_> {
         let mut look = PROOF_WITHIN_BYTES;
         loop {
             while offset < self.source.segment_bytes && (look > 0 || offset == 0) {
-                let length = CHUNK_BYTES.min((self.source.segment_bytes - offset) as usize);
+                let most = if look > 0 { CHUNK_BYTES } else { BLOCK_BYTES };
+                let length = most.min((self.source.segment_bytes - offset) as usize);
                 let path = files::segment(self.source.writer, segment);
                 self.storage.read_what_is_there(&path, offset, &mut chunk[..length])?;
                 look = look.saturating_sub(length as u64);
