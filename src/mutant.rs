@@ -31,8 +31,6 @@ mutants! {
     DoubleWriteSkipped, "skips the double write", 400;
     /// A checkpoint says that more is in place than is.
     SequenceTooHigh, "notes a checkpoint above what is in place", 400;
-    /// Segments may be written over before the control block says so.
-    RecycledTooEarly, "recycles a segment before the control block is durable", 1000;
     /// The last record that is read wins, not the one of the highest sequence.
     ReplayNotOrdered, "replays in the order of reading", 400;
     /// Batches of an earlier round of the ring are replayed too.

@@ -282,10 +282,6 @@ impl Shard {
         control.sequence = control.sequence.max(sequence + 8 * u64::from(mutant::is(Mutant::SequenceTooHigh)));
         control.tail = tail;
         checkpoint.control_writing = Some(tail);
-        if mutant::is(Mutant::RecycledTooEarly) {
-            self.log.release(&tail);
-            self.log_has_room = true;
-        }
         let bytes = control.to_block();
         let (offset, length) = (control.offset(), bytes.len());
         effects.out.disk.push(DiskOp::Write { file: ShardFile::Control, offset, bytes, length });

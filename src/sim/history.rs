@@ -40,8 +40,8 @@ impl Past {
 /// A state that a node may be in, and the requests under way that have taken effect in it, a bit each.
 #[derive(Clone, PartialEq, Eq)]
 struct Possible {
-    model: Model,
     done: u64,
+    model: Model,
 }
 
 /// Every state in which a node can be that was in one of `models` and then answered as the history says, of 64 requests

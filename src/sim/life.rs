@@ -35,6 +35,8 @@ struct Life {
     random: Seeded,
     clients: Vec<Client>,
     key_coin: CoinId,
+    /// Everybody writes one coin at a time, through this shard: its log has many batches under way.
+    rush: Option<u8>,
     report: Report,
 }
 
@@ -106,6 +108,7 @@ impl Life {
             workload: Workload::new(random.number(), key_coin),
             clients: clients(key_coin, an),
             key_coin,
+            rush: None,
             random,
             report: Report::default(),
         }
@@ -116,7 +119,8 @@ impl Life {
         let ends = self.random.one_in(END_ONE_IN);
         let fails = self.plan_faults();
         let count = 1 + self.random.below(14);
-        let at_once = 1 + self.random.below(7);
+        self.rush = self.random.one_in(4).then(|| self.random.below(4) as u8);
+        let at_once = 1 + self.random.below(if self.rush.is_some() { 4 } else { 6 });
         let in_the_midst = ends && !self.random.one_in(4);
         let history = self.requests(count, at_once, in_the_midst)?;
         self.explain(&history)?;
@@ -138,7 +142,13 @@ impl Life {
         let random = &mut self.random;
         let shards = self.world.settings.shards as usize;
         let mut shard = || random.below(shards) as u8;
-        let slow = [Held::Road(shard(), shard()), Held::Disk(shard()), Held::Reads(shard()), Held::Eldest(shard())];
+        let slow = [
+            Held::Road(shard(), shard()),
+            Held::Disk(shard()),
+            Held::Reads(shard()),
+            Held::Eldest(shard()),
+            Held::Control(shard()),
+        ];
         self.world.unreadable.clear();
         match random.below(24) {
             0 => self.world.write_fails_after = Some(random.below(40) as u64),
@@ -149,7 +159,7 @@ impl Life {
             }
             3 => self.rot_a_page(),
             4..10 => {
-                let held = slow[random.below(4)];
+                let held = slow[random.below(slow.len())];
                 log::debug!("slow: {held:?}");
                 self.world.held.push(held);
                 self.report.count(if matches!(held, Held::Road(..)) { Fault::SlowRoad } else { Fault::SlowDisk });
@@ -185,7 +195,9 @@ impl Life {
 
     /// Sends requests and runs, until all are answered or, if the node `ends` in their midst, some time before.
     fn requests(&mut self, count: usize, at_once: usize, ends: bool) -> Result<Vec<Past>, String> {
-        let mut steps = if ends { self.random.below(40 * count) } else { usize::MAX };
+        self.world.disk_slowness = [1, 2, 4, 16][self.random.below(4)];
+        let steps_each = 20 * self.world.disk_slowness.max(2);
+        let mut steps = if ends { self.random.below(steps_each * count) } else { usize::MAX };
         let few = self.workload.few(&self.guess);
         let mut history: Vec<Past> = Vec::new();
         let mut flying: Vec<Flying> = Vec::new();
@@ -222,7 +234,7 @@ impl Life {
     fn send(&mut self, few: &[CoinId], history: &mut Vec<Past>, flying: &mut Vec<Flying>) {
         let which = self.random.below(self.clients.len());
         let mut client = self.clients[which].clone();
-        client.shard = self.random.below(4) as u8;
+        client.shard = self.rush.unwrap_or(self.random.below(4) as u8);
         client.datagram = self.random.one_in(3);
         if self.random.one_in(16) {
             self.send_garbage(&client);
@@ -230,7 +242,10 @@ impl Life {
         }
         // Now and then somebody sends what is under way once more.
         let again = flying.first().filter(|_| self.random.one_in(16)).map(|first| history[first.index].op.clone());
-        let op = again.unwrap_or_else(|| self.workload.op(&self.guess, few));
+        let op = again.unwrap_or_else(|| match self.rush {
+            Some(_) => self.workload.rush(&self.guess, few),
+            None => self.workload.op(&self.guess, few),
+        });
         let (kind, payload) = op.payload();
         let token = self.world.send_payload(&client, kind.command(), &payload);
         log::debug!("{token} {kind:?} to shard {}: {}", client.shard % self.world.settings.shards, told(&op));

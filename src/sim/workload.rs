@@ -61,6 +61,12 @@ impl Workload {
         }
     }
 
+    /// A request of a rush: it writes one of a few coins, and most often waits for nobody.
+    pub fn rush(&mut self, guess: &Model, few: &[CoinId]) -> Op {
+        let coin = few[self.random.below(few.len())];
+        Op::Pown(vec![(coin, self.an(guess, coin), self.pan())])
+    }
+
     /// A request about a few coins, by somebody who believes `guess`.
     pub fn op(&mut self, guess: &Model, few: &[CoinId]) -> Op {
         match self.random.below(24) {

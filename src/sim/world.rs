@@ -7,7 +7,7 @@ use crate::coin::{CoinId, CoinRecord, Months, PageNumber, Secret, TradeCoin};
 use crate::entropy::{Entropy, split_mix};
 use crate::settings::{Identifier, Settings, Settlement};
 use crate::shard::Shard;
-use crate::shard::interface::{DiskDone, DiskError, DiskOp, Input, Now, Origin, Outputs, ShardId};
+use crate::shard::interface::{DiskDone, DiskError, DiskOp, Input, Now, Origin, Outputs, ShardFile, ShardId};
 use crate::shard::message::Message;
 use crate::shard::partition::page_owner;
 use crate::shard::start::ShardBuilder;
@@ -118,6 +118,8 @@ pub enum Held {
     Reads(u8),
     /// Of a shard's writes the eldest: those that came later overtake it.
     Eldest(u8),
+    /// A shard's writes of its control block.
+    Control(u8),
 }
 
 /// A running node and its made-up surroundings.
@@ -140,6 +142,8 @@ pub struct World {
     pub failed: (u64, u64),
     /// No write finds room on the disk.
     pub disk_full: bool,
+    /// How slow the disk is: 1 as fast as messages, 16 a sixteenth of that.
+    pub disk_slowness: usize,
     /// What is slow: it happens only once it is taken out of here.
     pub held: Vec<Held>,
     /// A number that any other answer, disk operation or order of them would change.
@@ -179,6 +183,7 @@ impl World {
             unreadable: Vec::new(),
             failed: (0, 0),
             disk_full: false,
+            disk_slowness: 1,
             held: Vec::new(),
             digest: options.seed,
             drawn: Vec::new(),
@@ -373,7 +378,7 @@ impl World {
         if let Some(&(from, to)) = roads.get(choice) {
             let message = self.messages.get_mut(&(from, to)).and_then(VecDeque::pop_front).expect("a message");
             self.step(to, Input::Message { from: ShardId(from), message });
-        } else {
+        } else if self.disk_slowness == 1 || self.random.one_in(self.disk_slowness) {
             let (shard, op) = self.disk.remove(disk[choice - roads.len()]);
             let done = self.carry_out(shard, op);
             self.step(shard, Input::Disk(done));
@@ -419,6 +424,7 @@ impl World {
                 Held::Disk(slow) => slow == shard,
                 Held::Reads(slow) => slow == shard && read,
                 Held::Eldest(slow) => slow == shard && !read && eldest(index),
+                Held::Control(slow) => slow == shard && matches!(op, DiskOp::Write { file: ShardFile::Control, .. }),
             })
         };
         (0..self.disk.len()).filter(|&index| !held(index)).collect()
