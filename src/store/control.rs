@@ -38,6 +38,10 @@ const CRC_AT: usize = BLOCK_BYTES - 4;
 
 const _: () = assert!(USED_AT + UsedPages::BYTES == 1940);
 
+/// The highest value of a counter on disk: sequences, epochs, generations, batch numbers. No clock comes near it, so one
+/// above it is damage, though its CRC may hold; and whoever goes on counting from one below it never comes to the end.
+pub const COUNTER_MAX: u64 = u64::MAX / 4 * 3;
+
 /// The size of a slot.
 pub const SLOT_BYTES: usize = BLOCK_BYTES;
 
@@ -163,7 +167,7 @@ impl Control {
         bytes
     }
 
-    /// The block of a slot's bytes, `None` unless it is whole.
+    /// The block of a slot's bytes, `None` unless it is whole and can go on counting (see [`COUNTER_MAX`]).
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; SLOT_BYTES] = bytes.try_into().ok()?;
         let be_u16 = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
@@ -173,6 +177,7 @@ impl Control {
             || be_u16(4) != VERSION
             || bytes[7] > 1
             || be_u32(CRC_AT) != crc32c::crc32c(&bytes[..CRC_AT])
+            || [8, 16, 24, 32, 56].into_iter().any(|counter| be_u64(counter) > COUNTER_MAX)
         {
             return None;
         }
@@ -244,6 +249,16 @@ mod tests {
             assert_eq!(Control::decode(&flipped), None, "byte {at}");
         }
         assert_eq!(Control::decode(&[0; SLOT_BYTES]), None);
+        let last = Control { epoch: COUNTER_MAX, ..control() };
+        assert_eq!(Control::decode(&last.to_block()), Some(last.clone()));
+        let beyond = [
+            Control { epoch: COUNTER_MAX + 1, ..control() },
+            Control { generation: u64::MAX, ..control() },
+            Control { sequence: u64::MAX, ..control() },
+            Control { tail: LogTail { batch: u64::MAX, ..control().tail }, ..control() },
+            Control { orders: OrdersImage { generation: u64::MAX, ..control().orders }, ..control() },
+        ];
+        assert!(beyond.iter().all(|control| Control::decode(&control.to_block()).is_none()), "though their CRC holds");
         assert_eq!(Control::decode(&block[1..]), None);
     }
 

@@ -26,6 +26,7 @@
 //!
 //! Integers are big-endian.
 
+use super::control::COUNTER_MAX;
 use super::layout::AlignedBytes;
 use crate::coin::{PayoutAddress, Secret};
 
@@ -59,7 +60,7 @@ impl Order {
         let address = PayoutAddress::decode(field)?;
         let an = Secret::new(bytes[..16].try_into().expect("16 bytes"));
         let sequence = u64::from_be_bytes(bytes[145..].try_into().expect("8 bytes"));
-        (address.encode() == *field).then_some(Self { an, address, sequence })
+        (address.encode() == *field && sequence <= COUNTER_MAX).then_some(Self { an, address, sequence })
     }
 }
 

@@ -9,6 +9,7 @@ use super::format::{
     BATCH_BYTES_BOUND, BatchHeader, CommitRecord, HEADER_BYTES, LogTail, PROOF_WITHIN_BYTES, WINDOW, whole_blocks,
 };
 use crate::mutant::{self, Mutant};
+use crate::store::control::COUNTER_MAX;
 use crate::store::error::StoreError;
 use crate::store::files;
 use crate::store::layout::{AlignedBytes, BLOCK_BYTES};
@@ -196,6 +197,9 @@ impl Scanner<'_> {
             let Some((record, after)) = CommitRecord::decode(rest) else {
                 return Err(StoreError::DamagedFile { path: path(), why: "a whole batch holds a broken record" });
             };
+            if record.commit.sequence > COUNTER_MAX {
+                return Err(StoreError::DamagedFile { path: path(), why: "a sequence is past the end of all" });
+            }
             if record.commit.sequence <= self.scanned.highest_sequence {
                 return Err(StoreError::DamagedFile { path: path(), why: "its sequences do not rise" });
             }
