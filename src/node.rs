@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::entropy::SystemEntropy;
 use crate::reactor::Limits;
 use crate::reactor::counters::Counters;
+use crate::reactor::desk::Desk;
 use crate::reactor::disk::ShardFiles;
 use crate::reactor::ring::{Ring, RingError};
 use crate::reactor::sockets::bind_all;
@@ -194,6 +195,11 @@ impl Node {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where other threads ask its reactors.
+    pub fn desk(&self) -> Desk {
+        self.reactors.desk()
     }
 
     /// How many shards it has.

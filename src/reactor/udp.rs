@@ -191,6 +191,11 @@ impl Udp {
         self.origins.is_empty() && self.batches.is_empty() && !self.receiving
     }
 
+    /// How many datagrams are not answered yet.
+    pub fn in_flight(&self) -> usize {
+        self.origins.len()
+    }
+
     /// Whether a receive is armed.
     pub fn is_receiving(&self) -> bool {
         self.receiving

@@ -12,7 +12,9 @@ use crate::store::recovery::Opened;
 use crate::store::wal::{Geometry, Log};
 use crate::wire::header::NodeIdentity;
 
+use super::Shard;
 use super::checkpoint::Checkpoint;
+use super::counters::Counters;
 use super::free_map::FreeMap;
 use super::interface::ShardId;
 use super::keyed_hash::KeyedHash;
@@ -26,7 +28,6 @@ use super::rate_limit::RateLimit;
 use super::reservations::Reservations;
 use super::transaction::home;
 use super::views::derive;
-use super::{Counters, Shard};
 
 /// A shard whose pages are being read.
 pub struct ShardBuilder {
@@ -119,7 +120,7 @@ impl ShardBuilder {
             lockers,
             reservations: Reservations::new(self.id, settings.shards, settings.reservation_ms * 1000),
             rate_limit,
-            violation_logged_us: 0,
+            refusals: Default::default(),
             locks: Locks::with_capacity(4 * settings.requests_max),
             visits: Default::default(),
             granted: Default::default(),
@@ -140,6 +141,7 @@ impl ShardBuilder {
             market,
             failed: false,
             stopping: false,
+            bad_pages: 0,
             counters: Counters::default(),
             settings,
         }

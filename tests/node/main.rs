@@ -1,5 +1,7 @@
 //! Real nodes, in this process and in their own, over real sockets and a real disk.
 
+mod admin;
+mod admin;
 mod command_line;
 mod concurrency;
 mod crash;
