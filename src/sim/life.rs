@@ -216,11 +216,16 @@ impl Life {
                         break;
                     }
                     self.world.held.clear();
-                } else if flying.is_empty() {
-                    break;
                 } else {
-                    let waiting: Vec<&Op> = flying.iter().map(|flying| &history[flying.index].op).collect();
-                    return Err(format!("waits for ever: {waiting:?}"));
+                    // The ends of the turns may have brought the last answers.
+                    let unanswered = flying.len();
+                    self.collect(&mut history, &mut flying, &mut left_out)?;
+                    if flying.is_empty() {
+                        break;
+                    } else if flying.len() == unanswered {
+                        let waiting: Vec<&Op> = flying.iter().map(|flying| &history[flying.index].op).collect();
+                        return Err(format!("waits for ever: {waiting:?}"));
+                    }
                 }
             }
             self.collect(&mut history, &mut flying, &mut left_out)?;
