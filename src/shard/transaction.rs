@@ -58,7 +58,7 @@ impl Shard {
             settings: &self.settings,
             peer: task.origin.peer,
             modern: task.header.encryption().is_modern(),
-            month: now.month(),
+            unix_seconds: now.unix_ms / 1000,
             entropy: effects.entropy,
         };
         let request = Request::decode(task.header.command, &task.payload)?;
