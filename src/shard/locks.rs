@@ -52,6 +52,13 @@ struct Lock {
     queue: VecDeque<(VisitSlot, Mode)>,
 }
 
+impl Lock {
+    /// Whether another may hold it too.
+    fn goes_with(&self, mode: Mode) -> bool {
+        self.mode == mode && mode != Mode::Exclusive && self.queue.is_empty()
+    }
+}
+
 /// The locks of one shard. Only what is locked takes memory.
 #[derive(Debug, Default)]
 pub struct Locks {
@@ -64,6 +71,11 @@ impl Locks {
         Self { locks: HashMap::with_capacity(resources) }
     }
 
+    /// Whether nobody's lock is in the way of this one.
+    pub fn is_open(&self, resource: Resource, mode: Mode) -> bool {
+        self.locks.is_empty() || self.locks.get(&resource).is_none_or(|lock| lock.goes_with(mode))
+    }
+
     /// Asks for a lock. `true`: held from now on; `false`: the visit stands in the queue until [`Locks::release`] grants it.
     pub fn acquire(&mut self, resource: Resource, mode: Mode, visit: VisitSlot) -> bool {
         match self.locks.entry(resource) {
@@ -73,7 +85,7 @@ impl Locks {
             }
             Entry::Occupied(mut entry) => {
                 let lock = entry.get_mut();
-                let together = lock.mode == mode && mode != Mode::Exclusive && lock.queue.is_empty();
+                let together = lock.goes_with(mode);
                 if together {
                     lock.holders += 1;
                 } else {

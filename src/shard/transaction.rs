@@ -206,16 +206,12 @@ impl Shard {
             }
             take_words(task);
         } else {
-            let findings = &mut task.findings;
-            for visit in task.stops.iter_mut().filter_map(|stop| stop.visit.as_mut()) {
-                findings.allowed = visit.findings.allowed;
-                findings.an = visit.findings.an;
-                findings.coins.append(&mut visit.findings.coins);
-                findings.offers.append(&mut visit.findings.offers);
-                for (sum, count) in findings.circulation.iter_mut().zip(visit.findings.circulation) {
-                    *sum += count;
-                }
+            let Task { stops, findings, .. } = &mut *task;
+            let mut visits = stops.iter_mut().filter_map(|stop| stop.visit.as_mut());
+            if let Some(first) = visits.next() {
+                std::mem::swap(findings, &mut first.findings);
             }
+            visits.for_each(|visit| findings.join(&mut visit.findings));
             findings.offers.sort_unstable_by_key(|offer| offer.sequence);
         }
         self.leave_stops(task, effects);
