@@ -240,7 +240,9 @@ impl Shard {
             if others_wait || !self.log.reserve(bytes) {
                 task.stage = Stage::LogRoom;
                 self.waiting_for_log.push_back(slot);
-                self.want_checkpoint(effects);
+                if self.log.gains_by_checkpoint() {
+                    self.want_checkpoint(effects);
+                }
                 return Flow::Waits;
             }
             task.log_bytes = bytes;
