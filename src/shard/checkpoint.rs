@@ -57,6 +57,8 @@ pub(super) struct Checkpoint {
     phase: u64,
     /// Pages the checkpoint still has to write.
     pages: Vec<PageNumber>,
+    /// Empty; the memory of the pages that make room.
+    dirty: Vec<PageNumber>,
     /// The batch under way: its pages, with how many changes each copy has.
     batch: Vec<(PageNumber, u32)>,
     /// Its pages again, while the double-write area has no use for them.
@@ -86,6 +88,7 @@ impl Checkpoint {
             granted: [0; 2],
             phase: 0,
             pages: Vec::new(),
+            dirty: Vec::new(),
             batch: Vec::with_capacity(PAGES_PER_BATCH),
             double_pages: Vec::new(),
             memory: Some(DoubleBatch::with_capacity(cache_pages.div_ceil(2).min(PAGES_PER_BATCH))),
@@ -222,12 +225,14 @@ impl Shard {
             self.add_to_batch(page, &mut memory);
         }
         if memory.is_empty() && self.pages.is_pressed() {
-            let dirty: Vec<PageNumber> = self.pages.dirty_pages().take(PAGES_PER_BATCH).collect();
-            for page in dirty {
+            let mut dirty = std::mem::take(&mut self.checkpoint.dirty);
+            dirty.extend(self.pages.dirty_pages().take(PAGES_PER_BATCH));
+            for page in dirty.drain(..) {
                 if !memory.is_full() {
                     self.add_to_batch(page, &mut memory);
                 }
             }
+            self.checkpoint.dirty = dirty;
         }
         if memory.is_empty() {
             self.checkpoint.memory = Some(memory);
