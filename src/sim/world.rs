@@ -150,6 +150,8 @@ pub struct World {
     pub digest: u64,
     /// The entropy that shards drew for ANs, the newest last.
     pub drawn: Vec<[u8; 16]>,
+    /// Messages from one shard to another so far.
+    pub messages_sent: u64,
     geometry: Geometry,
     random: Seeded,
     shards: Vec<Shard>,
@@ -187,6 +189,7 @@ impl World {
             held: Vec::new(),
             digest: options.seed,
             drawn: Vec::new(),
+            messages_sent: 0,
             geometry: options.geometry,
             random: Seeded(options.seed),
             shards: Vec::new(),
@@ -454,6 +457,7 @@ impl World {
             let before = self.answers.insert(reply.token, out.bytes[reply.start..reply.end].to_vec());
             assert!(before.is_none(), "a request is answered once");
         }
+        self.messages_sent += out.messages.len() as u64;
         for (to, message) in out.messages {
             self.messages.entry((shard, to.0)).or_default().push_back(message);
         }
