@@ -277,7 +277,12 @@ impl Ring {
 
     /// Adds the completions that are there to `into`.
     pub fn drain(&mut self, into: &mut Vec<Completion>) {
-        into.extend(self.uring.completion().map(|entry| Completion {
+        self.drain_some(usize::MAX, into);
+    }
+
+    /// Adds the first completions that are there to `into`, no more than `at_most`.
+    pub fn drain_some(&mut self, at_most: usize, into: &mut Vec<Completion>) {
+        into.extend(self.uring.completion().take(at_most).map(|entry| Completion {
             tag: Tag::decode(entry.user_data()),
             result: entry.result(),
             flags: entry.flags(),

