@@ -60,6 +60,9 @@ struct PrepareArguments {
     /// Coins in each locker
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     coins_per_locker: u32,
+    /// Pages of each denomination, of a thousand, that have coins at all
+    #[arg(long, value_name = "N", default_value_t = PAGES_PER_DENOMINATION, value_parser = pages)]
+    pages: u16,
 }
 
 /// Put load on a node, and say how it answers
@@ -112,11 +115,14 @@ struct RunArguments {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = coins)]
     coins: usize,
     /// Pages that the coins of a detect come from
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=i64::from(PAGES_PER_DENOMINATION)))]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = pages)]
     pages: u16,
     /// Sessions that ask for serial numbers
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16_384))]
     sessions: u32,
+    /// Seconds without an answer after which a datagram is lost
+    #[arg(long, value_name = "N", default_value = "1", value_parser = seconds)]
+    patience: Duration,
     /// The processor to run on
     #[arg(long, value_name = "N")]
     processor: Option<usize>,
@@ -172,6 +178,12 @@ fn coins(text: &str) -> Result<usize, String> {
     coins.filter(|coins| (1..=COINS_MAX).contains(coins)).ok_or_else(|| format!("allowed is 1 to {COINS_MAX}"))
 }
 
+fn pages(text: &str) -> Result<u16, String> {
+    let pages: Option<u16> = text.parse().ok();
+    let allowed = 1..=PAGES_PER_DENOMINATION;
+    pages.filter(|pages| allowed.contains(pages)).ok_or_else(|| format!("allowed is 1 to {PAGES_PER_DENOMINATION}"))
+}
+
 fn rate(text: &str) -> Result<f64, String> {
     let rate: Option<f64> = text.parse().ok();
     rate.filter(|rate| *rate > 0.0 && rate.is_finite()).ok_or_else(|| "a rate is above 0".to_owned())
@@ -192,8 +204,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
 }
 
 fn run_prepare(arguments: &PrepareArguments) -> Result<(), Failure> {
-    let &PrepareArguments { seed, used, lockers, coins_per_locker, .. } = arguments;
-    let wish = Wish { seed, used, lockers, coins_per_locker, mfs: this_month() };
+    let &PrepareArguments { seed, used, lockers, coins_per_locker, pages, .. } = arguments;
+    let wish = Wish { seed, used, lockers, coins_per_locker, pages, mfs: this_month() };
     let most = wish.locked_max();
     if wish.locked() > most {
         let line = format!("{lockers} lockers of {coins_per_locker} coins: there are {most} coins for lockers");
@@ -233,6 +245,7 @@ fn run_run(arguments: &RunArguments) -> Result<(), Failure> {
         coins: arguments.coins,
         pages: arguments.pages,
         sessions: arguments.sessions,
+        patience: arguments.patience,
         processor: arguments.processor,
     };
     let report = run_load(&options).map_err(|error| {

@@ -25,12 +25,10 @@ use super::window::{Stage, Window};
 
 /// How long a load looks around before it sleeps, as a node does.
 pub const SPIN: Duration = Duration::from_micros(30);
-/// A datagram without an answer for so long is lost.
-const LOST_AFTER: Duration = Duration::from_secs(1);
-/// A connection without an answer for so long is broken.
-const BROKEN_AFTER: Duration = Duration::from_secs(10);
-/// How long the slots may take to settle.
-const SETTLE_MAX: Duration = Duration::from_secs(30);
+/// How many times its patience a load waits on a connection, where nothing can be lost.
+const BROKEN_AFTER: u32 = 10;
+/// How many times its patience it waits for all slots to settle.
+const SETTLED_AFTER: u32 = 30;
 
 /// What is asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -114,6 +112,8 @@ pub struct Options {
     pub pages: u16,
     /// Sessions that ask for serial numbers.
     pub sessions: u32,
+    /// A datagram without an answer for so long is lost.
+    pub patience: Duration,
     /// The processor to run on.
     pub processor: Option<usize>,
 }
@@ -192,9 +192,9 @@ pub fn run(options: &Options) -> Result<Report, LoadError> {
 }
 
 fn run_over<W: Wire>(wire: W, options: &Options) -> Result<Report, LoadError> {
-    let patience = if W::LOSES { LOST_AFTER } else { BROKEN_AFTER };
+    let patience = if W::LOSES { options.patience } else { options.patience * BROKEN_AFTER };
     let window = Window::new(operation(options), options.travel.in_flight(), options.rate, patience);
-    let mut load = Load { wire, window };
+    let mut load = Load { wire, window, settled_after: options.patience * SETTLED_AFTER };
     load.settle()?;
     load.window.set_stage(Stage::Run);
     load.turn_for(options.warm_up)?;
@@ -248,13 +248,14 @@ fn processor_time() -> io::Result<Duration> {
 struct Load<W> {
     wire: W,
     window: Window,
+    settled_after: Duration,
 }
 
 impl<W: Wire> Load<W> {
     fn turn(&mut self) -> Result<(), LoadError> {
         self.wire.take(&mut self.window)?;
         if self.window.sweep() > 0 && !W::LOSES {
-            return Err(LoadError::NoAnswer(format!("a connection is silent for {BROKEN_AFTER:?}")));
+            return Err(LoadError::NoAnswer("a connection fell silent".to_string()));
         }
         while let Some((slot, frame)) = self.window.next() {
             self.wire.send(slot, frame);
@@ -272,14 +273,14 @@ impl<W: Wire> Load<W> {
 
     /// Turns until all slots rest.
     fn settle(&mut self) -> Result<(), LoadError> {
-        let until = Instant::now() + SETTLE_MAX;
+        let until = Instant::now() + self.settled_after;
         loop {
             self.turn()?;
             if self.window.is_settled() {
                 return Ok(());
             }
             if Instant::now() >= until {
-                return Err(LoadError::NoAnswer(format!("the cycles do not come to an end in {SETTLE_MAX:?}")));
+                return Err(LoadError::NoAnswer("the cycles do not come to an end".to_string()));
             }
         }
     }
