@@ -34,6 +34,7 @@ use crate::wire::header::NodeIdentity;
 use super::accept::{Acceptor, Arrival, Balance};
 use super::buffers::ReceiveBuffers;
 use super::counters::Counters;
+use super::datagrams;
 use super::disk::{Disk, ShardFiles};
 use super::mesh::Post;
 use super::ring::{Completion, Kind, Ring, RingError, Tag};
@@ -41,7 +42,7 @@ use super::service::Service;
 use super::sockets::Sockets;
 use super::stage::{Stage, StageBoard};
 use super::tcp::Tcp;
-use super::udp::{self, Udp};
+use super::udp::Udp;
 use super::{Core, Limits};
 
 const STREAM_BUFFER_BYTES: usize = 16 * 1024;
@@ -168,7 +169,12 @@ impl<C: Core> Reactor<C> {
             post,
             acceptor: Acceptor::new(shard, sockets.listener, balance),
             stream_buffers: ReceiveBuffers::new(&ring, STREAM_GROUP, limits.stream_buffers, STREAM_BUFFER_BYTES)?,
-            datagram_buffers: ReceiveBuffers::new(&ring, DATAGRAM_GROUP, limits.datagram_buffers, udp::BUFFER_BYTES)?,
+            datagram_buffers: ReceiveBuffers::new(
+                &ring,
+                DATAGRAM_GROUP,
+                limits.datagram_buffers,
+                datagrams::BUFFER_BYTES,
+            )?,
             completions: Vec::new(),
             spin_us: limits.spin.as_micros() as u64,
             board,
