@@ -131,6 +131,13 @@ pub struct FoundWord {
     pub free: u64,
 }
 
+impl FoundWord {
+    /// Its free coins, in order.
+    pub fn coins(self) -> impl ExactSizeIterator<Item = CoinId> {
+        ones(self.free).map(move |bit| self.word.coin(bit as u32))
+    }
+}
+
 /// Which coins of a shard are free.
 #[derive(Clone)]
 pub struct FreeMap {
@@ -268,13 +275,29 @@ impl FreeMap {
 }
 
 /// The places of the set bits, the lowest first.
-fn ones(mut bits: u16) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let at = bits.trailing_zeros() as usize;
-        bits &= bits.wrapping_sub(1);
-        (at < PAGE_WORDS).then_some(at)
-    })
+fn ones(bits: impl Into<u64>) -> Ones {
+    Ones(bits.into())
 }
+
+/// See [`ones`].
+struct Ones(u64);
+
+impl Iterator for Ones {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        let at = self.0.trailing_zeros();
+        self.0 &= self.0.wrapping_sub(1);
+        (at < u64::BITS).then_some(at as usize)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.0.count_ones() as usize;
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Ones {}
 
 const _: () = assert!(SERIAL_NUMBERS == WORDS_PER_DENOMINATION as u32 * COINS_PER_WORD);
 

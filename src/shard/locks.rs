@@ -52,6 +52,13 @@ struct Lock {
     queue: u32,
 }
 
+impl Lock {
+    /// Whether another may hold it too.
+    fn goes_with(&self, mode: Mode) -> bool {
+        self.mode == mode && mode != Mode::Exclusive && self.queue == NONE
+    }
+}
+
 /// A visit in a queue.
 #[derive(Clone, Copy)]
 struct Waiting {
@@ -81,6 +88,11 @@ impl Locks {
         Self { locks: HashMap::with_capacity(resources), waiting: Slots::new() }
     }
 
+    /// Whether nobody's lock is in the way of this one.
+    pub fn is_open(&self, resource: Resource, mode: Mode) -> bool {
+        self.locks.is_empty() || self.locks.get(&resource).is_none_or(|lock| lock.goes_with(mode))
+    }
+
     /// Asks for a lock. `true`: held from now on; `false`: the visit stands in the queue until [`Locks::release`] grants it.
     pub fn acquire(&mut self, resource: Resource, mode: Mode, visit: VisitSlot) -> bool {
         match self.locks.entry(resource) {
@@ -90,7 +102,7 @@ impl Locks {
             }
             Entry::Occupied(mut entry) => {
                 let lock = entry.get_mut();
-                let together = lock.mode == mode && mode != Mode::Exclusive && lock.queue == NONE;
+                let together = lock.goes_with(mode);
                 if together {
                     lock.holders += 1;
                 } else {

@@ -94,8 +94,7 @@ pub(super) fn take_words(task: &mut Task) {
         for visit in task.stops.iter_mut().filter_map(|stop| stop.visit.as_mut()) {
             if let Some(at) = visit.words.iter().position(|word| word.rank == rank) {
                 let taken = visit.words.swap_remove(at);
-                let free = (0..u64::BITS).filter(|bit| taken.free >> bit & 1 == 1);
-                task.findings.coins.extend(free.take(room).map(|bit| taken.word.coin(bit)));
+                task.findings.coins.extend(taken.coins().take(room));
                 break;
             }
         }
