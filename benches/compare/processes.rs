@@ -35,7 +35,7 @@ impl Server {
     /// Starts a node on a data directory, with one shard unless `more` says otherwise.
     pub fn node(data: &Path, more: &[&str]) -> Outcome<Self> {
         let mut command = Command::new(NODE);
-        command.arg("serve").arg("--data").arg(data).args(["--listen", "127.0.0.1:0", "--trust-market"]);
+        command.arg("serve").arg("--data").arg(data).args(["--listen", "127.0.0.1:0"]);
         if !more.contains(&"--shards") {
             command.args(["--shards", "1", "--cpus", SERVER_PROCESSOR]);
         }
@@ -108,24 +108,32 @@ pub struct Sample {
     pub p50: f64,
     /// 99 of a hundred.
     pub p99: f64,
-    /// Answers.
-    pub answers: f64,
+    /// Microseconds that the server's threads worked for an answer, the kernel's part and looking around included.
+    pub cpu_us: f64,
     /// Bytes of a request, on average.
     pub request_bytes: f64,
     /// Bytes of an answer, on average.
     pub answer_bytes: f64,
 }
 
+/// A load's time before it is measured, as a share of the measured.
+const WARM_UP: f64 = 0.25;
+
 /// A load on a server, for so many seconds.
 pub fn load(server: &Server, words: &str, seconds: f64) -> Outcome<Sample> {
-    wait_for_load(start_load(server, words, seconds)?)
+    let before = server.processor_seconds()?;
+    let sample = wait_for_load(start_load(server, words, seconds)?)?;
+    let worked = server.processor_seconds()? - before;
+    // What it worked for the warm-up and the end is for answers too.
+    let answers = sample.rate * seconds * (1.0 + WARM_UP);
+    Ok(Sample { cpu_us: worked * 1e6 / answers, ..sample })
 }
 
 /// Starts a load, to do something else meanwhile.
 pub fn start_load(server: &Server, words: &str, seconds: f64) -> Outcome<Child> {
     let mut command = Command::new(NODE);
     command.args(["load", "run", "--json", "--processor", LOAD_PROCESSOR, "--to", &server.address.to_string()]);
-    command.args(["--seconds", &seconds.to_string(), "--warm-up", &(seconds / 4.0).to_string()]);
+    command.args(["--seconds", &seconds.to_string(), "--warm-up", &(seconds * WARM_UP).to_string()]);
     command.args(words.split_whitespace()).stdout(Stdio::piped());
     command.spawn().map_err(|error| format!("{command:?}: {error}"))
 }
@@ -153,7 +161,7 @@ pub fn wait_for_load(load: Child) -> Outcome<Sample> {
         rate: number("/answers_per_second"),
         p50: number("/latency_us/p50"),
         p99: number("/latency_us/p99"),
-        answers,
+        cpu_us: 0.0,
         request_bytes: number("/request_bytes"),
         answer_bytes: number("/answer_bytes"),
     })

@@ -9,8 +9,8 @@ use super::processes::Outcome;
 use super::rows::{Measured, Row};
 
 /// The table's head.
-pub const HEAD: &str = "| row | operation | transport | in flight | node | floor or other | ratio | p50 µs | p99 µs | wanted | holds |\n\
-    |---|---|---|---|---|---|---|---|---|---|---|";
+pub const HEAD: &str = "| row | operation | transport | in flight | node | floor or other | ratio | p50 µs | p99 µs | CPU µs | other's | wanted | holds |\n\
+    |---|---|---|---|---|---|---|---|---|---|---|---|---|";
 
 const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/RESULTS.md");
 
@@ -18,16 +18,18 @@ const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/RESULTS.md")
 pub fn line(row: &Row, measured: &Outcome<Measured>) -> String {
     let Row { name, operation, transport, in_flight, wanted, .. } = row;
     match measured {
-        Ok(Measured { ours, theirs, ratio, p50, p99, holds }) => {
+        Ok(Measured { ours, theirs, ratio, p50, p99, cpu_us, holds }) => {
             let time = |us: f64| if us > 0.0 { format!("{us:.0}") } else { "–".to_string() };
+            let cost = |us: &f64| if *us > 0.0 { format!("{us:.2}") } else { "–".to_string() };
+            let [cpu, their_cpu] = cpu_us.each_ref().map(cost);
             let (p50, p99, holds) = (time(*p50), time(*p99), if *holds { "yes" } else { "**no**" });
             format!(
-                "| {name} | {operation} | {transport} | {in_flight} | {ours} | {theirs} | {ratio:.2} | {p50} | {p99} | {wanted} | {holds} |"
+                "| {name} | {operation} | {transport} | {in_flight} | {ours} | {theirs} | {ratio:.2} | {p50} | {p99} | {cpu} | {their_cpu} | {wanted} | {holds} |"
             )
         }
         Err(why) => {
             format!(
-                "| {name} | {operation} | {transport} | {in_flight} | – | – | – | – | – | {wanted} | failed: {why} |"
+                "| {name} | {operation} | {transport} | {in_flight} | – | – | – | – | – | – | – | {wanted} | failed: {why} |"
             )
         }
     }
@@ -46,7 +48,8 @@ pub fn write(lines: &[String], bench: &Bench, quick: bool) -> io::Result<()> {
     let text = format!(
         "# What `scripts/bench` measured\n\n\
          {}, commit {}, Linux {}, {processors} processors of {}; node and floor on processor 0, load on processor 1, over\n\
-         the loopback; each side {} times {} s in turns, medians{}.\n\n\
+         the loopback; each side {} times {} s in turns, medians{}.\n\
+         CPU is what the server's threads worked for an answer, the kernel's part included.\n\n\
          {HEAD}\n{}\n",
         told("date", &["-u", "+%F"]),
         told("git", &["describe", "--always", "--dirty"]),

@@ -114,6 +114,9 @@ struct RunArguments {
     /// Coins of a request
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = coins)]
     coins: usize,
+    /// Take the coins of a locker cycle from pages apart, so that they are on different shards
+    #[arg(long)]
+    spread: bool,
     /// Pages that the coins of a detect come from
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = pages)]
     pages: u16,
@@ -243,6 +246,7 @@ fn run_run(arguments: &RunArguments) -> Result<(), Failure> {
         seed: arguments.seed,
         lockers: arguments.lockers,
         coins: arguments.coins,
+        spread: arguments.spread,
         pages: arguments.pages,
         sessions: arguments.sessions,
         patience: arguments.patience,

@@ -134,6 +134,12 @@ impl BenchData {
             })
             .collect()
     }
+
+    /// The same coins dealt out one by one, so that those of a slot are on pages apart where there are many slots.
+    pub fn spread_coins_of_slots(&self, den: Denomination, slots: usize, count: usize) -> Vec<Vec<SecretCoin>> {
+        let coins = self.coins_of_slots(den, slots, COINS_MAX).concat();
+        (0..slots).map(|slot| coins.iter().skip(slot).step_by(slots).take(count).copied().collect()).collect()
+    }
 }
 
 const _: () = assert!(SLOTS_MAX * COINS_MAX <= SERIAL_NUMBERS as usize / 4 * 9 / 10);

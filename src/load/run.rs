@@ -108,6 +108,8 @@ pub struct Options {
     pub lockers: u32,
     /// Coins of a request.
     pub coins: usize,
+    /// Whether the coins that go through lockers are on pages apart, and so on different shards.
+    pub spread: bool,
     /// Pages that the coins of a *detect* come from.
     pub pages: u16,
     /// Sessions that ask for serial numbers.
@@ -230,7 +232,7 @@ fn operation(options: &Options) -> Box<dyn Operation> {
         OperationName::Peek => Box::new(Question::peek(&framer, &data, options.lockers)),
         OperationName::Detect => Box::new(Question::detect(&framer, &data, coins, options.pages)),
         OperationName::SerialNumbers => Box::new(Question::serial_numbers(&framer, options.sessions)),
-        OperationName::Locker => Box::new(Cycle::locker(&framer, &data, slots, coins)),
+        OperationName::Locker => Box::new(Cycle::locker(&framer, &data, slots, coins, options.spread)),
         OperationName::Change => Box::new(Change::new(framer, data, slots)),
         OperationName::Market => Box::new(Cycle::market(&framer, &data, slots, coins)),
     }

@@ -37,9 +37,10 @@ mod market {
 }
 
 impl Cycle {
-    /// *Store sum* and *remove* of `count` coins.
-    pub fn locker(framer: &Framer, data: &BenchData, slots: usize, count: usize) -> Self {
-        let coins = data.coins_of_slots(STORED, slots, count);
+    /// *Store sum* and *remove* of `count` coins, on pages apart or not.
+    pub fn locker(framer: &Framer, data: &BenchData, slots: usize, count: usize, spread: bool) -> Self {
+        let of_slots = if spread { BenchData::spread_coins_of_slots } else { BenchData::coins_of_slots };
+        let coins = of_slots(data, STORED, slots, count);
         let slots = coins.iter().enumerate().map(|(slot, coins)| {
             let lists = Lists::new(coins);
             let key = data.cycle_key(slot);
