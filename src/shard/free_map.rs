@@ -188,6 +188,24 @@ impl FreeMap {
         *count = if free { *count - 1 } else { *count + 1 };
     }
 
+    /// Notes which coins of a page are free: a bit a coin, words and bits in their order.
+    ///
+    /// # Panics
+    /// When it is another shard's.
+    pub fn set_page(&mut self, page: PageNumber, free: &[u64; PAGE_WORDS]) {
+        let slot = self.slots.slot(page);
+        let first = slot * PAGE_WORDS;
+        let ones = |words: &[u64]| words.iter().map(|word| word.count_ones()).sum::<u32>();
+        let words = &mut self.coins.as_raw_mut_slice()[first..first + PAGE_WORDS];
+        let count = &mut self.in_circulation[page.denomination().index()];
+        *count = *count + ones(words) - ones(free);
+        words.copy_from_slice(free);
+        for (word, free) in (first..).zip(free) {
+            self.words.set(word, *free != 0);
+        }
+        self.pages.set(slot, free.iter().any(|free| *free != 0));
+    }
+
     /// How many of the shard's coins of a denomination are in circulation.
     pub fn in_circulation(&self, den: Denomination) -> u32 {
         self.in_circulation[den.index()]

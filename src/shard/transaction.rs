@@ -519,7 +519,7 @@ fn place_an(place: &Place) -> &Secret {
 }
 
 /// Where a locker's or trade locker's list is.
-pub(super) fn home(place: &Place, shards: u8) -> ShardId {
+pub fn home(place: &Place, shards: u8) -> ShardId {
     match place {
         Place::Locker(key) => partition::locker_home(key, shards),
         place => partition::market_home(place_an(place).bytes(), shards),

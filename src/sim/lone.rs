@@ -10,8 +10,8 @@ use crate::coin::{CoinId, CoinRecord, Months, PageNumber, Secret, TradeCoin};
 use crate::config::Config;
 use crate::settings::{Settings, Settlement};
 use crate::shard::Shard;
-use crate::shard::interface::{DiskDone, DiskOp, Input, Now, Origin, Outputs, ShardId};
-use crate::shard::start::ShardBuilder;
+use crate::shard::interface::{DiskDone, DiskOp, Input, Now, Origin, Outputs};
+use crate::shard::start::build_all;
 use crate::store::double_write::page_at;
 use crate::store::layout::{PAGE_BYTES, PageFrame};
 use crate::store::recovery;
@@ -45,14 +45,15 @@ impl Lone {
             let frame: &mut PageFrame = pages.entry(coin.page()).or_insert_with(PageFrame::zeroed);
             frame.set_record(coin.slot(), CoinRecord { an, mfs: Months::new(1) });
         }
-        let mut builder = ShardBuilder::new(ShardId(0), settings);
-        for (&page, frame) in &mut pages {
-            frame.seal(page, 0);
-            builder.page(page, frame, 0);
-        }
-        let changes = [builder.changes_for(ShardId(0))];
         let mut entropy = Seeded(1);
-        let shard = builder.build(changes, &opened, Geometry::default(), &mut entropy);
+        let shards = build_all(&settings, &opened, Geometry::default(), &mut entropy, |page| {
+            for (&number, frame) in &mut pages {
+                frame.seal(number, 0);
+                page(number, frame, 0);
+            }
+            Ok::<_, std::convert::Infallible>(())
+        });
+        let shard = shards.into_iter().flatten().next().expect("one shard");
         let now = Now { monotonic_us: 1_000_000, unix_ms: 1_795_219_200_000 };
         Self { shard, pages, now, entropy, out: Outputs::default(), disk: Vec::new() }
     }
