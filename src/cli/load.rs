@@ -60,7 +60,7 @@ struct PrepareArguments {
     /// Coins in each locker
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     coins_per_locker: u32,
-    /// Pages of each denomination, of a thousand, that have coins at all
+    /// Pages of each denomination, of a thousand, that have coins at all; 5 has them on all
     #[arg(long, value_name = "N", default_value_t = PAGES_PER_DENOMINATION, value_parser = pages)]
     pages: u16,
 }

@@ -102,7 +102,7 @@ impl FrameTable {
     }
 
     /// The next frame.
-    pub fn next(&mut self) -> &[u8] {
+    pub fn take(&mut self) -> &[u8] {
         let start = self.next;
         self.next = if start + self.frame_bytes < self.bytes.len() { start + self.frame_bytes } else { 0 };
         &self.bytes[start..start + self.frame_bytes]
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn a_table_goes_round() {
         let mut table = FrameTable::new(0..3u8, |number, out| out.extend([number; 2]));
-        let frames: Vec<_> = (0..4).map(|_| table.next().to_vec()).collect();
+        let frames: Vec<_> = (0..4).map(|_| table.take().to_vec()).collect();
         assert_eq!(frames, [[0, 0], [1, 1], [2, 2], [0, 0]]);
     }
 }

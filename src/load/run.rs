@@ -259,7 +259,7 @@ impl<W: Wire> Load<W> {
         if self.window.sweep() > 0 && !W::LOSES {
             return Err(LoadError::NoAnswer("a connection fell silent".to_string()));
         }
-        while let Some((slot, frame)) = self.window.next() {
+        while let Some((slot, frame)) = self.window.ask() {
             self.wire.send(slot, frame);
         }
         self.wire.rest(self.window.sleep_max())

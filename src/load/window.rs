@@ -131,7 +131,7 @@ impl Window {
     }
 
     /// The next request to send now, with its slot.
-    pub fn next(&mut self) -> Option<(usize, &[u8])> {
+    pub fn ask(&mut self) -> Option<(usize, &[u8])> {
         let slot = loop {
             let slot = *self.free.front()? as usize;
             if self.stage == Stage::Run || !self.operation.is_at_rest(slot) {
@@ -248,7 +248,7 @@ mod tests {
     fn slots_settle_then_run_then_settle() {
         let (mut window, _outcomes) = window(None, Duration::MAX);
         let mut asked = 0;
-        while let Some((_, frame)) = window.next() {
+        while let Some((_, frame)) = window.ask() {
             let reply = reply(frame);
             window.answered(&reply).unwrap();
             asked += 1;
@@ -256,13 +256,13 @@ mod tests {
         assert!(window.is_settled());
         assert_eq!(asked, 3, "two from the first step, one from the second");
         window.set_stage(Stage::Run);
-        let frames: Vec<_> = (0..3).map(|_| window.next().unwrap().1.to_vec()).collect();
-        assert_eq!(window.next(), None);
+        let frames: Vec<_> = (0..3).map(|_| window.ask().unwrap().1.to_vec()).collect();
+        assert_eq!(window.ask(), None);
         window.answered(&reply(&frames[1])).unwrap();
         assert_eq!(window.answered(&reply(&frames[1])), None, "an answer counts once");
-        assert_eq!(window.next().map(|(slot, _)| slot), Some(1));
+        assert_eq!(window.ask().map(|(slot, _)| slot), Some(1));
         window.set_stage(Stage::Settle);
-        assert!(window.next().is_none() && !window.is_settled());
+        assert!(window.ask().is_none() && !window.is_settled());
     }
 
     #[test]
@@ -270,12 +270,12 @@ mod tests {
         let (mut window, outcomes) = window(None, Duration::ZERO);
         window.set_stage(Stage::Run);
         window.begin_to_count();
-        let late = reply(window.next().unwrap().1);
+        let late = reply(window.ask().unwrap().1);
         window.look_at_clock();
         assert_eq!(window.sweep(), 1);
         assert_eq!(outcomes.recv().unwrap(), (0, None));
         assert_eq!(window.answered(&late), None);
-        let slots: Vec<_> = (0..3).map(|_| window.next().unwrap().0).collect();
+        let slots: Vec<_> = (0..3).map(|_| window.ask().unwrap().0).collect();
         assert_eq!(slots, [1, 2, 0]);
         assert_eq!(window.answered(&late), None, "its slot has another request in flight");
         assert_eq!(window.stop_counting().answers(), 0);
@@ -286,7 +286,7 @@ mod tests {
         // So seldom that the second is not due before the test ends.
         let (mut window, _outcomes) = window(Some(1e-6), Duration::MAX);
         window.set_stage(Stage::Run);
-        assert!(window.next().is_some());
-        assert!(window.next().is_none() && window.sleep_max() == SLEEP_MAX);
+        assert!(window.ask().is_some());
+        assert!(window.ask().is_none() && window.sleep_max() == SLEEP_MAX);
     }
 }

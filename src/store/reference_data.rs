@@ -66,18 +66,13 @@ pub fn import(from: &Path, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> Res
 }
 
 /// What the reference's files hold, put together file by file: first all pages, then the payout addresses. Pure.
+#[derive(Default)]
 pub struct Findings {
     report: ImportReport,
     /// ANs of the trade lockers that coins are in.
     trade_lockers: HashSet<Secret>,
     /// Orders of trade lockers there are.
     orders: HashMap<Secret, (SystemTime, PayoutAddress)>,
-}
-
-impl Default for Findings {
-    fn default() -> Self {
-        Self { report: ImportReport::default(), trade_lockers: HashSet::new(), orders: HashMap::new() }
-    }
 }
 
 impl Findings {

@@ -62,7 +62,7 @@ impl Question {
 
 impl Operation for Question {
     fn next(&mut self, _slot: usize, frame: &mut Vec<u8>) {
-        frame.extend_from_slice(self.0.next());
+        frame.extend_from_slice(self.0.take());
     }
 
     fn answered(&mut self, _slot: usize, _outcome: Outcome, _payload: &[u8]) {}
