@@ -45,6 +45,7 @@ fn options(node: &Node, operation: OperationName, travel: Travel) -> Options {
         lockers: LOCKERS,
         coins: 3,
         pages: 4,
+        spread: false,
         sessions: 2,
         // Far longer than any machine needs.
         patience: Duration::from_secs(30),
