@@ -2,7 +2,9 @@
 //!
 //! A visit waits here for locks and for pages, never for anything else, and while it waits others go on.
 
-use crate::coin::{PageNumber, Place};
+use std::hint::black_box;
+
+use crate::coin::{CoinRecord, PageNumber, Place};
 use crate::command::question::ListedOffer;
 use crate::command::{Findings, Must, Question};
 use crate::mutant::{self, Mutant};
@@ -21,6 +23,8 @@ use super::{Effects, Shard};
 
 /// Pages of one visit that are asked for ahead of their turn.
 const PAGES_AHEAD: usize = 8;
+/// Records of one visit that are touched before the first is looked at.
+const RECORDS_AHEAD: usize = 16;
 /// Lockers of one 5-byte prefix that are tried as the key of a request.
 const LOCKERS_TRIED: usize = 256;
 
@@ -149,8 +153,19 @@ impl Shard {
         false
     }
 
+    /// Looks at the records of the next coins for nothing but that the memory brings them all at once: one after the other
+    /// each would keep the next waiting.
+    fn touch_records(&self, visit: &Visit) {
+        let next = visit.claims.iter().skip(visit.progress.done).take(RECORDS_AHEAD);
+        let frames = next.filter_map(|claim| Some((self.pages.peek(claim.coin.page())?, claim.coin.slot())));
+        black_box(frames.fold(0, |touched, (frame, slot)| touched ^ frame.records()[slot * CoinRecord::BYTES]));
+    }
+
     /// Looks at the coins. `false`: a page is missing.
     fn check_claims(&mut self, visit: &mut Visit, slot: VisitSlot, now: Now, effects: &mut Effects<'_>) -> bool {
+        if visit.claims.len() > 1 {
+            self.touch_records(visit);
+        }
         while visit.progress.done < visit.claims.len() {
             if !self.page_is_here(visit, slot, effects) {
                 return false;

@@ -206,7 +206,7 @@ mod tests {
         (frame[5], frame[48..frame.len() - 2].to_vec())
     }
 
-    fn offer(den: Denomination, sns: impl IntoIterator<Item = u32>) -> Vec<u8> {
+    fn offer(den: Denomination, sns: impl IntoIterator<Item = u32, IntoIter: ExactSizeIterator>) -> Vec<u8> {
         let mut bytes = Vec::new();
         ChangeOffer::append(&mut bytes, den.get(), sns);
         bytes
