@@ -3,8 +3,8 @@
 //! Records of one coin may stand in the logs of several shards, so no shard may forget a record on its own. The first
 //! shard leads: it names a sequence S; every shard waits until each transaction that was granted before it heard of S
 //! is through (later ones get sequences above S, as their owners' clocks are at S by then), writes its dirty pages to
-//! the double-write area, then to their places, then its orders, and says so. When all have, every change up to S is in
-//! its place. Each shard writes S into its control block; only then is a log segment up to S overwritten. Recovery
+//! the double-write area, then to their places, then its orders, notes in its control block which pages it used for the
+//! first time, and says so. When all have, every change up to S is in its place, and known to be. Each shard writes S into its control block; only then is a log segment up to S overwritten. Recovery
 //! ignores what is not above the highest S it finds: so an old record cannot overwrite what a recycled newer one did.
 //!
 //! The same batches make room in a cache full of dirty pages, with no checkpoint under way.
@@ -34,6 +34,9 @@ enum Stage {
     Pages,
     /// The orders are written.
     Orders,
+    /// The pages used for the first time are noted in the control block: once another shard's says S, nobody looks for them
+    /// in the logs.
+    Noting,
 }
 
 /// The leader's notes.
@@ -66,6 +69,8 @@ pub(super) struct Checkpoint {
     /// The batch's memory, while none is under way.
     memory: Option<DoubleBatch>,
     control: Control,
+    /// Whether pages were used that the control block on disk does not note.
+    has_new_pages: bool,
     /// The orders of the image that counts.
     orders_written: u64,
     /// The image being written, and the orders in it.
@@ -93,6 +98,7 @@ impl Checkpoint {
             double_pages: Vec::new(),
             memory: Some(DoubleBatch::with_capacity(cache_pages.div_ceil(2).min(PAGES_PER_BATCH))),
             control,
+            has_new_pages: false,
             orders_written,
             orders_writing: None,
             control_writing: None,
@@ -258,7 +264,7 @@ impl Shard {
     fn write_orders(&mut self, effects: &mut Effects<'_>) {
         let changed = self.market.orders_changed();
         if changed == self.checkpoint.orders_written && !self.checkpoint.last {
-            return self.say_flushed(effects);
+            return self.note_pages(effects);
         }
         let image = self.checkpoint.control.orders.next();
         let mut all = Vec::with_capacity(self.market.len());
@@ -269,6 +275,15 @@ impl Shard {
         effects.out.disk.push(DiskOp::Write { file: ShardFile::Orders(image.slot), offset: 0, bytes, length });
     }
 
+    /// Notes the pages that were used for the first time, before anybody may rely on their being in place.
+    fn note_pages(&mut self, effects: &mut Effects<'_>) {
+        if !std::mem::take(&mut self.checkpoint.has_new_pages) {
+            return self.say_flushed(effects);
+        }
+        self.checkpoint.stage = Stage::Noting;
+        self.put_control(self.checkpoint.control.sequence, self.log.tail(), effects);
+    }
+
     fn say_flushed(&mut self, effects: &mut Effects<'_>) {
         self.checkpoint.stage = Stage::Idle;
         self.send(LEADER, Message::Flushed, effects);
@@ -276,15 +291,19 @@ impl Shard {
 
     /// Writes what is wanted into the control block, if none is being written.
     fn write_control(&mut self, effects: &mut Effects<'_>) {
-        let checkpoint = &mut self.checkpoint;
-        if checkpoint.control_writing.is_some() {
+        if self.checkpoint.control_writing.is_some() {
             return;
         }
-        let Some((sequence, _)) = checkpoint.control_wanted else { return };
+        let Some((sequence, _)) = self.checkpoint.control_wanted else { return };
         let tail = self.log.recyclable(sequence).unwrap_or(self.log.tail());
+        self.put_control(sequence + 8 * u64::from(mutant::is(Mutant::SequenceTooHigh)), tail, effects);
+    }
+
+    fn put_control(&mut self, sequence: u64, tail: LogTail, effects: &mut Effects<'_>) {
+        let checkpoint = &mut self.checkpoint;
         let control = &mut checkpoint.control;
         control.generation += 1;
-        control.sequence = control.sequence.max(sequence + 8 * u64::from(mutant::is(Mutant::SequenceTooHigh)));
+        control.sequence = control.sequence.max(sequence);
         control.tail = tail;
         checkpoint.control_writing = Some(tail);
         let bytes = control.to_block();
@@ -304,7 +323,7 @@ impl Shard {
                 let (image, written) = self.checkpoint.orders_writing.take().expect("an image was being written");
                 self.checkpoint.control.orders = image;
                 self.checkpoint.orders_written = written;
-                self.say_flushed(effects);
+                self.note_pages(effects);
             }
             DiskOp::Write { file: ShardFile::Control, .. } => self.control_written(effects),
             op => unreachable!("{op:?} is no write of a checkpoint"),
@@ -316,6 +335,7 @@ impl Shard {
         let batch = std::mem::take(&mut self.checkpoint.batch);
         for &(page, changes) in &batch {
             self.pages.written(page, changes, &mut self.woken);
+            self.checkpoint.has_new_pages |= !self.checkpoint.control.used.contains(page);
             self.checkpoint.control.used.insert(page);
         }
         self.checkpoint.batch = batch;
@@ -334,6 +354,7 @@ impl Shard {
                 self.checkpoint.control_wanted = None;
                 self.checkpoint.last_done |= last;
             }
+            _ if self.checkpoint.stage == Stage::Noting => self.say_flushed(effects),
             _ => self.write_control(effects),
         }
     }
