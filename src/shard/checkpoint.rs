@@ -277,7 +277,7 @@ impl Shard {
 
     /// Notes the pages that were used for the first time, before anybody may rely on their being in place.
     fn note_pages(&mut self, effects: &mut Effects<'_>) {
-        if !std::mem::take(&mut self.checkpoint.has_new_pages) {
+        if !std::mem::take(&mut self.checkpoint.has_new_pages) || mutant::is(Mutant::PagesNotNoted) {
             return self.say_flushed(effects);
         }
         self.checkpoint.stage = Stage::Noting;

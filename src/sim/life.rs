@@ -1,7 +1,7 @@
 //! The life of one node, from one seed: rounds of requests, faults among them, crashes between them, and after
 //! each a look at whether everything it said was true.
 
-use super::audit::{at_rest, audit};
+use super::audit::{at_rest, audit, knows_its_pages};
 use super::history::{NEVER, Past, explain};
 use super::model::{Model, Op};
 use super::report::{Fault, Report};
@@ -364,6 +364,9 @@ impl Life {
         self.world.settings.shards = 1 + self.random.below(4) as u8;
         if self.random.one_in(6) {
             self.crash_while_starting();
+        }
+        if !self.world.storage.has_rot() {
+            knows_its_pages(&self.world.storage)?;
         }
         if !self.world.storage.has_rot() && self.random.one_in(8) {
             // What a crash tears, recovery repairs as a rebuild would; nothing is lost.
