@@ -256,8 +256,10 @@ struct Load<W> {
 impl<W: Wire> Load<W> {
     fn turn(&mut self) -> Result<(), LoadError> {
         self.wire.take(&mut self.window)?;
-        if self.window.sweep() > 0 && !W::LOSES {
-            return Err(LoadError::NoAnswer("a connection fell silent".to_string()));
+        let lost = self.window.sweep();
+        if lost > 0 && !W::LOSES {
+            let of = self.window.slots();
+            return Err(LoadError::NoAnswer(format!("connections fell silent, {lost} of {of} requests got none")));
         }
         while let Some((slot, frame)) = self.window.ask() {
             self.wire.send(slot, frame);

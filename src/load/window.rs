@@ -97,6 +97,11 @@ impl Window {
         self.free.extend((0..self.slots.len() as u32).filter(|&slot| !self.slots[slot as usize].busy));
     }
 
+    /// How many slots there are.
+    pub fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Whether all slots rest.
     pub fn is_settled(&self) -> bool {
         self.in_flight == 0 && self.free.is_empty()
