@@ -3,9 +3,10 @@
 //! Records of one coin may stand in the logs of several shards, so no shard may forget a record on its own. The first
 //! shard leads: it names a sequence S; every shard waits until each transaction that was granted before it heard of S
 //! is through (later ones get sequences above S, as their owners' clocks are at S by then), writes its dirty pages to
-//! the double-write area, then to their places, then its orders, notes in its control block which pages it used for the
-//! first time, and says so. When all have, every change up to S is in its place, and known to be. Each shard writes S into its control block; only then is a log segment up to S overwritten. Recovery
-//! ignores what is not above the highest S it finds: so an old record cannot overwrite what a recycled newer one did.
+//! the double-write area, then to their places, notes in its control block which of them it used for the first time,
+//! writes its orders, and says so. When all have, every change up to S is in its place, and known to be. Each shard writes S
+//! into its control block; only then is a log segment up to S overwritten. Recovery ignores what is not above the highest
+//! S it finds: so an old record cannot overwrite what a recycled newer one did.
 //!
 //! The same batches make room in a cache full of dirty pages, with no checkpoint under way.
 
@@ -32,11 +33,11 @@ enum Stage {
     Settling,
     /// Pages that were dirty then are written to their places.
     Pages,
+    /// The pages used for the first time are noted in the control block: once another shard's says S, nobody looks for them
+    /// in the logs. Before the orders, so that one of the two blocks still names the image before.
+    Noting,
     /// The orders are written.
     Orders,
-    /// The pages used for the first time are noted in the control block: once another shard's says S, nobody looks for them
-    /// in the logs.
-    Noting,
 }
 
 /// The leader's notes.
@@ -214,8 +215,7 @@ impl Shard {
         let checkpoint = &mut self.checkpoint;
         let named = checkpoint.control_writing.is_none() && checkpoint.control_wanted.is_none();
         if checkpoint.stage == Stage::Pages && checkpoint.pages.is_empty() && checkpoint.batch.is_empty() && named {
-            checkpoint.stage = Stage::Orders;
-            self.write_orders(effects);
+            self.note_pages(effects);
         }
     }
 
@@ -259,12 +259,22 @@ impl Shard {
         }
     }
 
+    /// Notes the pages that were used for the first time, before anybody may rely on their being in place.
+    fn note_pages(&mut self, effects: &mut Effects<'_>) {
+        if !std::mem::take(&mut self.checkpoint.has_new_pages) || mutant::is(Mutant::PagesNotNoted) {
+            return self.write_orders(effects);
+        }
+        self.checkpoint.stage = Stage::Noting;
+        self.put_control(self.checkpoint.control.sequence, self.log.tail(), effects);
+    }
+
     /// Writes the orders, if they have changed since they were last written. At the end in any case: should the image
     /// that counts then rot, the one before and the log are enough to make it again.
     fn write_orders(&mut self, effects: &mut Effects<'_>) {
+        self.checkpoint.stage = Stage::Orders;
         let changed = self.market.orders_changed();
         if changed == self.checkpoint.orders_written && !self.checkpoint.last {
-            return self.note_pages(effects);
+            return self.say_flushed(effects);
         }
         let image = self.checkpoint.control.orders.next();
         let mut all = Vec::with_capacity(self.market.len());
@@ -273,15 +283,6 @@ impl Shard {
         let length = bytes.len();
         self.checkpoint.orders_writing = Some((image, changed));
         effects.out.disk.push(DiskOp::Write { file: ShardFile::Orders(image.slot), offset: 0, bytes, length });
-    }
-
-    /// Notes the pages that were used for the first time, before anybody may rely on their being in place.
-    fn note_pages(&mut self, effects: &mut Effects<'_>) {
-        if !std::mem::take(&mut self.checkpoint.has_new_pages) || mutant::is(Mutant::PagesNotNoted) {
-            return self.say_flushed(effects);
-        }
-        self.checkpoint.stage = Stage::Noting;
-        self.put_control(self.checkpoint.control.sequence, self.log.tail(), effects);
     }
 
     fn say_flushed(&mut self, effects: &mut Effects<'_>) {
@@ -323,7 +324,7 @@ impl Shard {
                 let (image, written) = self.checkpoint.orders_writing.take().expect("an image was being written");
                 self.checkpoint.control.orders = image;
                 self.checkpoint.orders_written = written;
-                self.note_pages(effects);
+                self.say_flushed(effects);
             }
             DiskOp::Write { file: ShardFile::Control, .. } => self.control_written(effects),
             op => unreachable!("{op:?} is no write of a checkpoint"),
@@ -354,7 +355,7 @@ impl Shard {
                 self.checkpoint.control_wanted = None;
                 self.checkpoint.last_done |= last;
             }
-            _ if self.checkpoint.stage == Stage::Noting => self.say_flushed(effects),
+            _ if self.checkpoint.stage == Stage::Noting => self.write_orders(effects),
             _ => self.write_control(effects),
         }
     }
