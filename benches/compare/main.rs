@@ -60,7 +60,7 @@ fn main() -> ExitCode {
         eprintln!("there is no row {unknown}");
         return ExitCode::from(2);
     }
-    let (seconds, rounds) = if quick { (0.35, 3) } else { (3.0, 5) };
+    let (seconds, rounds) = if quick { (0.35, 3) } else { (1.0, 5) };
     let place = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("bench");
     if let Err(error) = std::fs::create_dir_all(&place) {
         eprintln!("{}: {error}", place.display());
