@@ -101,8 +101,8 @@ impl ShardBuilder {
         self.pages.warm(page, frame, sequence);
     }
 
-    /// The shard, with the coins of the lists it is home of and the orders of all. The log has the sizes with which the directory was
-    /// opened.
+    /// The shard, with the coins of the lists it is home of and the orders of all. The log has the sizes with which the
+    /// directory was opened.
     pub fn build(self, listed: Listed, opened: &Opened, geometry: Geometry, entropy: &mut dyn Entropy) -> Shard {
         let settings = self.settings;
         let mut own = opened.shards[self.id.index()].clone();
