@@ -11,7 +11,8 @@
 //! * [`admin`]: what an operator's tools ask over HTTP, on a thread of its own.
 //! * [`sim`]: the other driver of shards: a made-up disk, network and clock.
 //! * [`store`]: what is on disk: pages, log, double-write area, orders; recovery, import, mint.
-//! * [`client`]: a client of the protocol, for the command line, the tests and the load generator.
+//! * [`client`]: a client of the protocol, for the command line and the tests.
+//! * [`load`]: a load generator and its coins, to measure a node.
 //!
 //! Arrows point down or stay in their line; `README.md` has the flow.
 
@@ -23,6 +24,7 @@ pub mod command;
 pub mod config;
 pub mod entropy;
 pub mod histogram;
+pub mod load;
 pub mod mutant;
 pub mod node;
 pub mod reactor;

@@ -3,7 +3,8 @@
 use std::convert::Infallible;
 use std::fmt::Write;
 use std::io;
-use std::net::IpAddr;
+use std::net::{self, IpAddr};
+use std::os::unix;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,18 +15,17 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use super::process::ProcessNumbers;
 use super::watcher::{View, Watcher};
-use super::{Listener, Phase, metrics, report};
+use super::{Phase, metrics, report};
 use crate::entropy::{Entropy, SystemEntropy};
 
-/// Connections at once; further ones wait in the kernel.
+/// Connections of a door at once; further ones wait in the kernel.
 const CONNECTIONS_MAX: usize = 16;
-/// From accepting a connection to the last byte of its answer.
-const DEADLINE: Duration = Duration::from_secs(10);
 /// Bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// After accepting failed it rests for so long, as the cause is mostly a want of descriptors.
@@ -37,42 +37,57 @@ const NONCE: &str = "{nonce}";
 
 type Answer = Response<Full<Bytes>>;
 
-/// Answers until the node is over.
-pub(super) async fn serve(listener: Listener, watcher: Watcher, mut phase: watch::Receiver<Phase>) {
-    let watcher = Arc::new(watcher);
-    let over = async move {
-        // The node's side is dropped only after it said so.
-        let _ = phase.wait_for(|phase| matches!(phase, Phase::Over)).await;
-    };
-    let accepting = async {
-        match listener {
-            Listener::Tcp(listener) => {
-                let listener = tokio::net::TcpListener::from_std(listener).expect("a listener that does not block");
-                accept(watcher, async || listener.accept().await.map(|(stream, _)| stream)).await;
-            }
-            Listener::Unix(listener) => {
-                let listener = tokio::net::UnixListener::from_std(listener).expect("a listener that does not block");
-                accept(watcher, async || listener.accept().await.map(|(stream, _)| stream)).await;
-            }
-        }
-    };
-    tokio::pin!(over, accepting);
-    std::future::poll_fn(|context| match accepting.as_mut().poll(context) {
-        std::task::Poll::Ready(()) => unreachable!("accepting has no end"),
-        std::task::Poll::Pending => over.as_mut().poll(context),
-    })
-    .await;
+/// Where a request came in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Door {
+    /// The address. Nobody knows who asks; he may look.
+    Network,
+    /// The Unix socket. Who reaches it is of the node's user or group.
+    Socket,
 }
 
-async fn accept<S>(watcher: Arc<Watcher>, next: impl AsyncFn() -> io::Result<S>)
+impl Door {
+    /// From accepting a connection to the last byte of its answer.
+    const fn deadline(self) -> Duration {
+        match self {
+            Self::Network => Duration::from_secs(10),
+            Self::Socket => Duration::from_secs(3600),
+        }
+    }
+}
+
+/// Answers until the node is over.
+pub(super) async fn serve(
+    network: Option<net::TcpListener>,
+    socket: Option<unix::net::UnixListener>,
+    watcher: Watcher,
+    mut phase: watch::Receiver<Phase>,
+) {
+    let watcher = Arc::new(watcher);
+    let expect = "a listener that does not block";
+    if let Some(listener) = network {
+        let listener = TcpListener::from_std(listener).expect(expect);
+        let next = async move || listener.accept().await.map(|(stream, _)| stream);
+        drop(tokio::task::spawn_local(accept(Door::Network, Arc::clone(&watcher), next)));
+    }
+    if let Some(listener) = socket {
+        let listener = UnixListener::from_std(listener).expect(expect);
+        let next = async move || listener.accept().await.map(|(stream, _)| stream);
+        drop(tokio::task::spawn_local(accept(Door::Socket, watcher, next)));
+    }
+    // The node's side is dropped only after it said so. What is still asked then goes down with the runtime.
+    let _ = phase.wait_for(|phase| matches!(phase, Phase::Over)).await;
+}
+
+async fn accept<S>(door: Door, watcher: Arc<Watcher>, next: impl AsyncFn() -> io::Result<S>)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let permit = Arc::clone(&room).acquire_owned().await.expect("it is never closed");
         match next().await {
-            Ok(stream) => drop(tokio::spawn(connection(stream, Arc::clone(&watcher), permit))),
+            Ok(stream) => drop(tokio::task::spawn_local(connection(stream, door, Arc::clone(&watcher), permit))),
             Err(error) => {
                 log::debug!("admin: cannot accept: {error}");
                 sleep(REST).await;
@@ -81,13 +96,13 @@ where
     }
 }
 
-async fn connection<S>(stream: S, watcher: Arc<Watcher>, _permit: OwnedSemaphorePermit)
+async fn connection<S>(stream: S, door: Door, watcher: Arc<Watcher>, _permit: OwnedSemaphorePermit)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let service = service_fn(|request| {
         let watcher = Arc::clone(&watcher);
-        async move { Ok::<_, Infallible>(answer(&request, &watcher).await) }
+        async move { Ok::<_, Infallible>(answer(&request, door, &watcher).await) }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     let serving = builder
@@ -95,15 +110,16 @@ where
         .half_close(true)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
-    match timeout(DEADLINE, serving).await {
+    match timeout(door.deadline(), serving).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => log::debug!("admin: a connection failed: {error}"),
         Err(_late) => log::debug!("admin: a connection took too long"),
     }
 }
 
-async fn answer(request: &Request<Incoming>, watcher: &Watcher) -> Answer {
-    if !names_this_machine(request.headers()) {
+async fn answer(request: &Request<Incoming>, door: Door, watcher: &Watcher) -> Answer {
+    // No browser reaches the socket.
+    if door == Door::Network && !names_this_machine(request.headers()) {
         return plain(StatusCode::MISDIRECTED_REQUEST, "ask by address, or as localhost\n");
     }
     if ![Method::GET, Method::HEAD].contains(request.method()) {

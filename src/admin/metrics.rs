@@ -336,6 +336,9 @@ impl Families {
         self.counted("stream_sent_bytes_total", "Bytes sent on connections.", of, |numbers| {
             numbers.counters.stream_bytes_sent
         });
+        self.present("datagrams_in_flight", "Datagrams that are not answered yet.", of, |numbers| {
+            numbers.queues.datagrams
+        });
         self.present("inbound_bytes", "Bytes kept of unfinished requests.", of, |numbers| numbers.queues.inbound_bytes);
         self.present("unsent_bytes", "Bytes of answers that wait for their clients.", of, |numbers| {
             numbers.queues.unsent_bytes

@@ -11,6 +11,8 @@
 //! [`http`] has the connections, [`watcher`] asks the reactors for copies of their numbers, at most ten times a second
 //! whoever asks how often. Nothing here is on a request's way, and nothing here shows a secret: whoever reaches the
 //! address sees every number, so it is one of this machine alone unless the configuration says otherwise.
+//!
+//! There are two doors: an address, for whoever only looks, and a Unix socket, whose mode says who may come.
 
 mod http;
 mod metrics;
@@ -21,15 +23,15 @@ mod watcher;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
 use tokio::sync::watch;
 
-use crate::config::admin::AdminListen;
+use crate::config::admin as config;
 use crate::reactor::desk::Desk;
 
 use watcher::Watcher;
@@ -56,52 +58,48 @@ pub struct Identity {
     pub coin_id: u16,
 }
 
-/// What the admin thread listens on.
-enum Listener {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
 /// The admin thread. It ends when this is dropped.
 pub struct Admin {
     phase: watch::Sender<Phase>,
     thread: Option<JoinHandle<()>>,
-    address: String,
-    /// The Unix socket, to be removed at the end.
+    address: Option<SocketAddr>,
     socket: Option<PathBuf>,
 }
 
 impl Admin {
-    /// Starts to listen, before there is a node; `None` where it is off.
+    /// Starts to listen, before there is a node; `None` where both doors are off.
     ///
     /// # Errors
-    /// What the system says of the address.
-    pub fn start(listen: &AdminListen, identity: Identity) -> io::Result<Option<Self>> {
-        let (listener, address, socket) = match listen {
-            AdminListen::Off => return Ok(None),
-            AdminListen::Tcp(address) => {
-                let listener = TcpListener::bind(address)?;
-                listener.set_nonblocking(true)?;
-                let address = listener.local_addr()?.to_string();
-                (Listener::Tcp(listener), address, None)
-            }
-            AdminListen::Unix(path) => {
-                let listener = bind_unix(path)?;
-                (Listener::Unix(listener), format!("unix:{}", path.display()), Some(path.clone()))
-            }
-        };
+    /// What the system says of the address or the socket; the text names the key.
+    pub fn start(config: &config::Admin, identity: Identity) -> io::Result<Option<Self>> {
+        let named = |key: &str, error: io::Error| io::Error::new(error.kind(), format!("admin.{key}: {error}"));
+        let network = config.listen.at().map(|&address| bind(address)).transpose();
+        let network = network.map_err(|error| named("listen", error))?;
+        let socket = config.socket.at().map(|path| bind_unix(path)).transpose();
+        let socket = socket.map_err(|error| named("socket", error))?;
+        if network.is_none() && socket.is_none() {
+            return Ok(None);
+        }
+        let address = network.as_ref().map(TcpListener::local_addr).transpose()?;
+        let path = config.socket.at().cloned();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (phase, phases) = watch::channel(Phase::Starting);
         let thread = thread::Builder::new().name("admin".to_string()).spawn(move || {
             let watcher = Watcher::new(phases.clone(), identity);
-            runtime.block_on(http::serve(listener, watcher, phases));
+            let serving = http::serve(network, socket, watcher, phases);
+            tokio::task::LocalSet::new().block_on(&runtime, serving);
         })?;
-        Ok(Some(Self { phase, thread: Some(thread), address, socket }))
+        Ok(Some(Self { phase, thread: Some(thread), address, socket: path }))
     }
 
-    /// Where it listens.
-    pub fn address(&self) -> &str {
-        &self.address
+    /// The address where it listens, if it does.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// The Unix socket where it listens, if it does.
+    pub fn socket(&self) -> Option<&Path> {
+        self.socket.as_deref()
     }
 
     /// The node serves.
@@ -127,25 +125,46 @@ impl Drop for Admin {
         {
             std::panic::resume_unwind(panic);
         }
-        if let Some(Err(error)) = self.socket.take().map(fs::remove_file) {
-            log::warn!("cannot remove {}: {error}", self.address);
+        if let Some(path) = self.socket.take()
+            && let Err(error) = fs::remove_file(&path)
+        {
+            log::warn!("cannot remove {}: {error}", path.display());
         }
     }
 }
 
 impl fmt::Debug for Admin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Admin").field("address", &self.address).finish_non_exhaustive()
+        let (address, socket) = (&self.address, &self.socket);
+        f.debug_struct("Admin").field("address", address).field("socket", socket).finish_non_exhaustive()
     }
 }
 
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
 /// Listens on a path, for the node's user and group. A socket that nobody listens on any more makes room.
+///
+/// The socket gets its mode under another name, so that at its own nobody finds it without.
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    if UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
-        fs::remove_file(path)?;
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => return Err(io::ErrorKind::AlreadyExists.into()),
+        Ok(_) if UnixStream::connect(path).is_ok() => return Err(io::ErrorKind::AddrInUse.into()),
+        _ => {}
     }
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+    let mut unnamed = path.as_os_str().to_owned();
+    unnamed.push(".new");
+    if let Err(error) = fs::remove_file(&unnamed)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let listener = UnixListener::bind(&unnamed)?;
+    fs::set_permissions(&unnamed, fs::Permissions::from_mode(0o660))?;
+    fs::rename(&unnamed, path)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }

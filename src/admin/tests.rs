@@ -9,6 +9,7 @@ use super::process::ProcessNumbers;
 use super::report::Report;
 use super::watcher::{State, View};
 use super::*;
+use crate::config::admin::Door;
 use crate::reactor::counters::Counters;
 use crate::reactor::desk::{Queues, ReactorNumbers};
 use crate::shard::interface::{Now, ShardId};
@@ -71,6 +72,30 @@ fn metrics_are_an_exposition_and_add_up() {
     assert!(told["process_resident_memory_bytes"] > 0.0);
 }
 
+/// The metrics that a file of queries names.
+fn named(queries: &str) -> BTreeSet<&str> {
+    let words = queries.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+    words.filter(|word| word.starts_with("raida_") || word.starts_with("process_")).collect()
+}
+
+#[test]
+fn what_the_dashboard_and_the_alerts_name_is_told() {
+    let text = text(&view(1, vec![reactor(0)]), &ProcessNumbers::read());
+    let samples = samples(&text);
+    let told: BTreeSet<&str> = samples.keys().map(|sample| sample.split('{').next().unwrap()).collect();
+    for (file, queries) in [
+        ("grafana.json", include_str!("../../deploy/grafana.json")),
+        ("alerts.yml", include_str!("../../deploy/alerts.yml")),
+    ] {
+        let named = named(queries);
+        assert!(named.len() > 10, "{file} names {named:?}");
+        let unknown: Vec<_> = named.difference(&told).collect();
+        assert!(unknown.is_empty(), "{file} names {unknown:?}");
+    }
+    let dashboard: serde_json::Value = serde_json::from_str(include_str!("../../deploy/grafana.json")).expect("JSON");
+    assert!(dashboard["panels"].as_array().unwrap().iter().all(|panel| panel["gridPos"]["w"].is_number()));
+}
+
 #[test]
 fn a_node_that_starts_has_metrics_too() {
     let starting = View { state: State::Starting, ..view(0, Vec::new()) };
@@ -101,8 +126,13 @@ fn the_report_is_json_with_every_command() {
     assert_eq!(json["shards"][0]["requests"], 10);
 }
 
+fn on_loopback() -> Admin {
+    let config = config::Admin { listen: Door::At(([127, 0, 0, 1], 0).into()), ..config::Admin::default() };
+    Admin::start(&config, IDENTITY).unwrap().expect("it is on")
+}
+
 fn ask(admin: &Admin, request: &str) -> String {
-    let mut stream = TcpStream::connect(admin.address()).unwrap();
+    let mut stream = TcpStream::connect(admin.address().unwrap()).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -110,52 +140,78 @@ fn ask(admin: &Admin, request: &str) -> String {
 }
 
 fn get(admin: &Admin, path: &str) -> String {
-    ask(admin, &format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", admin.address()))
+    ask(admin, &format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", admin.address().unwrap()))
 }
 
 #[test]
 fn before_the_node_serves_it_is_healthy_and_not_ready() {
-    let listen = AdminListen::Tcp(([127, 0, 0, 1], 0).into());
-    let admin = Admin::start(&listen, IDENTITY).unwrap().unwrap();
+    let admin = on_loopback();
     assert!(get(&admin, "/healthz").starts_with("HTTP/1.1 200 "));
     let unready = get(&admin, "/readyz");
     assert!(unready.starts_with("HTTP/1.1 503 ") && unready.ends_with("\r\n\r\nstarting\n"), "{unready}");
     assert!(get(&admin, "/metrics").contains("\nraida_ready 0\n"));
     assert!(get(&admin, "/elsewhere").starts_with("HTTP/1.1 404 "));
-    assert!(ask(&admin, "POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n").starts_with("HTTP/1.1 405 "));
+    assert!(
+        ask(&admin, "POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
+            .starts_with("HTTP/1.1 405 ")
+    );
     assert!(ask(&admin, "GET / HTTP/1.1\r\nHost: example.org\r\n\r\n").starts_with("HTTP/1.1 421 "));
     assert!(ask(&admin, "nonsense\r\n\r\n").starts_with("HTTP/1.1 400 "));
 }
 
 #[test]
 fn the_page_is_whole_and_only_its_own_script_may_run() {
-    let listen = AdminListen::Tcp(([127, 0, 0, 1], 0).into());
-    let admin = Admin::start(&listen, IDENTITY).unwrap().unwrap();
+    let admin = on_loopback();
     let page = get(&admin, "/");
     let (_, policy) = page.split_once("script-src 'nonce-").unwrap();
     let nonce = policy.split('\'').next().unwrap();
     assert_eq!(nonce.len(), 32);
-    assert!(page.contains(&format!("<script nonce=\"{nonce}\">")) && page.contains(&format!("<style nonce=\"{nonce}\">")));
+    assert!(
+        page.contains(&format!("<script nonce=\"{nonce}\">")) && page.contains(&format!("<style nonce=\"{nonce}\">"))
+    );
     assert!(!page.contains("{nonce}") && !page.contains("https://"));
     assert!(!get(&admin, "/").contains(nonce), "each answer has its own");
+}
+
+#[test]
+fn without_a_door_there_is_no_thread() {
+    assert!(Admin::start(&config::Admin::default(), IDENTITY).unwrap().is_none());
 }
 
 #[test]
 fn a_unix_socket_is_made_for_the_group_and_removed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("admin.sock");
-    let listen = AdminListen::Unix(path.clone());
-    let admin = Admin::start(&listen, IDENTITY).unwrap().unwrap();
+    let config = config::Admin { socket: Door::At(path.clone()), ..config::Admin::default() };
+    let admin = Admin::start(&config, IDENTITY).unwrap().unwrap();
+    assert_eq!((admin.address(), admin.socket()), (None, Some(path.as_path())));
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
     let mut stream = UnixStream::connect(&path).unwrap();
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost:\r\n\r\n").unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: raida\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    assert!(Admin::start(&listen, IDENTITY).is_err(), "somebody listens there");
+    assert!(Admin::start(&config, IDENTITY).unwrap_err().to_string().starts_with("admin.socket: "));
     drop(admin);
     assert!(!path.exists());
-    // What a killed node left behind makes room.
+    // What a killed node left behind makes room; somebody's file does not.
     drop(UnixListener::bind(&path).unwrap());
-    assert!(path.exists() && Admin::start(&listen, IDENTITY).is_ok());
+    assert!(path.exists() && Admin::start(&config, IDENTITY).is_ok());
+    fs::write(&path, "a file").unwrap();
+    assert_eq!(Admin::start(&config, IDENTITY).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!(fs::read(&path).unwrap(), b"a file");
+}
+
+#[test]
+fn both_doors_lead_to_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("admin.sock");
+    let config = config::Admin {
+        listen: Door::At(([127, 0, 0, 1], 0).into()),
+        socket: Door::At(path.clone()),
+        ..config::Admin::default()
+    };
+    let admin = Admin::start(&config, IDENTITY).unwrap().unwrap();
+    assert!(get(&admin, "/healthz").starts_with("HTTP/1.1 200 "));
+    assert!(UnixStream::connect(&path).is_ok());
 }

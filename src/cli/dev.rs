@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use raida::admin::Admin;
 use raida::client::wallet::Wallet;
 use raida::coin::Denomination;
-use raida::config::admin::AdminListen;
+use raida::config::admin::Door;
 use raida::config::{Config, SHARDS_MAX};
 use raida::node::Node;
 use raida::settings::Settlement;
@@ -91,11 +92,11 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     config.market.settlement = [Settlement::Trusted; 3];
     // Port 0 takes a free one, as it does for the node.
     let port = if listen.port() == 0 { 0 } else { listen.port().wrapping_add(ADMIN_PORTS_ABOVE) };
-    config.admin.listen = AdminListen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    config.admin.listen = Door::At(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     serve(&data, &config, |node, admin| {
         let ready = ready_line(config.server.raida_id, node, admin);
-        let page = admin.map(|admin| format!("\nThe node's page: http://{}/", admin.address())).unwrap_or_default();
-        say(&format!("{ready}\n\n{}{page}", story(&data, node)?))
+        let page = admin.and_then(Admin::address).map(|address| format!("\nThe node's page: http://{address}/"));
+        say(&format!("{ready}\n\n{}{}", story(&data, node)?, page.unwrap_or_default()))
     })
 }
 

@@ -11,7 +11,7 @@ use nix::sys::signal::{SigSet, Signal};
 
 use raida::admin::{Admin, Identity};
 use raida::coin::TradeCoin;
-use raida::config::admin::AdminListen;
+use raida::config::admin::Door;
 use raida::config::{Config, Durability, SHARDS_MAX};
 use raida::node::{Node, NodeOptions, StartError, Termination, prepare_process};
 use raida::reactor::ring::RingError;
@@ -24,7 +24,7 @@ use super::offline::{data_failure, refuse_no_directory};
 /// Serve a data directory
 ///
 /// Prints one line when it serves:
-/// ready raida=<id> listen=<address> shards=<n> coins=<n> lockers=<n> recovered=<n> [admin=<address>]
+/// ready raida=<id> listen=<address> shards=<n> coins=<n> lockers=<n> recovered=<n> [admin=<address>] [socket=<path>]
 ///
 /// SIGTERM and SIGINT end it: it stops accepting, finishes what is in flight, writes a checkpoint. A second signal ends
 /// it at once; the next start then recovers from the log.
@@ -58,9 +58,12 @@ pub struct Arguments {
     /// When a write is answered (store.durability)
     #[arg(long, value_enum)]
     durability: Option<DurabilityName>,
-    /// Where metrics, health and the status page are served over HTTP: off, ADDR:PORT, unix:/PATH (admin.listen)
-    #[arg(long, value_name = "ADDR")]
-    admin: Option<AdminListen>,
+    /// Where metrics, health and the status page are served over HTTP: off or an address (admin.listen)
+    #[arg(long, value_name = "ADDR:PORT")]
+    admin: Option<Door<SocketAddr>>,
+    /// The Unix socket of the same: off or a path (admin.socket)
+    #[arg(long, value_name = "PATH")]
+    admin_socket: Option<Door<PathBuf>>,
     /// How the log on standard error looks; RUST_LOG chooses how much (error, warn, info, debug; info unless it is set)
     #[arg(long, value_enum, default_value_t)]
     log_format: LogFormat,
@@ -109,6 +112,9 @@ impl Arguments {
         if let Some(listen) = &self.admin {
             config.admin.listen = listen.clone();
         }
+        if let Some(socket) = &self.admin_socket {
+            config.admin.socket = socket.clone();
+        }
         if self.trust_market {
             config.market.settlement = [Settlement::Trusted; 3];
         }
@@ -154,17 +160,16 @@ pub fn serve(
 
 fn start_admin(config: &Config) -> Result<Option<Admin>, Failure> {
     let identity = Identity { raida_id: config.server.raida_id, coin_id: config.server.coin_id };
-    Admin::start(&config.admin.listen, identity).map_err(|error| {
-        Failure::new(ExitStatus::Address, format_args!("admin.listen = {:?}: {error}", config.admin.listen))
-    })
+    Admin::start(&config.admin, identity).or_failure(ExitStatus::Address)
 }
 
 /// What whoever starts a node waits for.
 pub fn ready_line(raida_id: u8, node: &Node, admin: Option<&Admin>) -> String {
     let found = node.inventory();
-    let admin = admin.map(|admin| format!(" admin={}", admin.address())).unwrap_or_default();
+    let address = admin.and_then(Admin::address).map(|address| format!(" admin={address}")).unwrap_or_default();
+    let socket = admin.and_then(Admin::socket).map(|path| format!(" socket={}", path.display())).unwrap_or_default();
     format!(
-        "ready raida={raida_id} listen={} shards={} coins={} lockers={} recovered={}{admin}",
+        "ready raida={raida_id} listen={} shards={} coins={} lockers={} recovered={}{address}{socket}",
         node.address(),
         node.shards(),
         found.coins,

@@ -328,7 +328,7 @@ impl State {
             Request::ChangeSerialNumbers { operation, den, .. } => {
                 let target = if *operation == ChangeOperation::Break { den - 1 } else { den + 1 };
                 let free = (500..).filter(|sn| !self.coins.contains_key(&RawCoin { den: target, sn: *sn }));
-                ChangeOffer::append(out, target, free.take(12));
+                ChangeOffer::append(out, target, free.take(12).collect::<Vec<_>>());
                 Status::Success
             }
             Request::Break { source, targets, .. } => self.exchange(&[*source], &of(targets)),

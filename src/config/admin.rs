@@ -10,50 +10,75 @@ use super::section::{ConfigError, Section};
 /// `[admin]`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Admin {
-    /// Where to listen.
-    pub listen: AdminListen,
+    /// The address for whoever only looks.
+    pub listen: Door<SocketAddr>,
+    /// The Unix socket, for the node's user and group.
+    pub socket: Door<PathBuf>,
     /// Whether an address that other machines reach is allowed.
     pub exposed: bool,
 }
 
-/// Where the admin thread listens.
+/// A place where the admin thread may listen: an address, or the path of a Unix socket.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub enum AdminListen {
-    /// Nowhere: there is no such thread.
+pub enum Door<T> {
+    /// It does not.
     #[default]
     Off,
-    /// On an address.
-    Tcp(SocketAddr),
-    /// On a Unix socket.
-    Unix(PathBuf),
+    /// It listens here.
+    At(T),
 }
 
-impl AdminListen {
-    /// What is allowed, for errors and help.
-    pub const ALLOWED: &str = "\"off\", \"ADDRESS:PORT\", \"unix:/PATH\"";
-}
-
-/// A text that is no [`AdminListen`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct NoAdminListen;
-
-impl fmt::Display for NoAdminListen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "allowed are {}", AdminListen::ALLOWED)
+impl<T> Door<T> {
+    /// Where it listens, if it does.
+    pub const fn at(&self) -> Option<&T> {
+        match self {
+            Self::Off => None,
+            Self::At(place) => Some(place),
+        }
     }
 }
 
-impl std::error::Error for NoAdminListen {}
+impl Door<SocketAddr> {
+    /// What is allowed, for errors and help.
+    pub const ALLOWED: &str = "\"off\", \"ADDRESS:PORT\"";
+}
 
-impl FromStr for AdminListen {
-    type Err = NoAdminListen;
+impl Door<PathBuf> {
+    /// What is allowed, for errors and help.
+    pub const ALLOWED: &str = "\"off\", \"/PATH\"";
+}
 
-    fn from_str(text: &str) -> Result<Self, NoAdminListen> {
-        match (text, text.strip_prefix("unix:")) {
-            ("off", _) => Ok(Self::Off),
-            (_, Some(path)) if path.starts_with('/') => Ok(Self::Unix(path.into())),
-            (_, Some(_)) => Err(NoAdminListen),
-            (address, None) => address.parse().map(Self::Tcp).map_err(|_| NoAdminListen),
+/// A text that is no [`Door`]; it says what is allowed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NoDoor(&'static str);
+
+impl fmt::Display for NoDoor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "allowed are {}", self.0)
+    }
+}
+
+impl std::error::Error for NoDoor {}
+
+impl FromStr for Door<SocketAddr> {
+    type Err = NoDoor;
+
+    fn from_str(text: &str) -> Result<Self, NoDoor> {
+        match text {
+            "off" => Ok(Self::Off),
+            address => address.parse().map(Self::At).map_err(|_| NoDoor(Self::ALLOWED)),
+        }
+    }
+}
+
+impl FromStr for Door<PathBuf> {
+    type Err = NoDoor;
+
+    fn from_str(text: &str) -> Result<Self, NoDoor> {
+        match text {
+            "off" => Ok(Self::Off),
+            path if path.starts_with('/') => Ok(Self::At(path.into())),
+            _ => Err(NoDoor(Self::ALLOWED)),
         }
     }
 }
@@ -64,7 +89,9 @@ impl Admin {
         let default = Self::default();
         Ok(Self {
             listen: table
-                .value("listen", AdminListen::ALLOWED, default.listen, |value| value.as_str()?.parse().ok())?,
+                .value("listen", Door::<SocketAddr>::ALLOWED, default.listen, |value| value.as_str()?.parse().ok())?,
+            socket: table
+                .value("socket", Door::<PathBuf>::ALLOWED, default.socket, |value| value.as_str()?.parse().ok())?,
             exposed: table.boolean("exposed", default.exposed)?,
         })
     }
@@ -72,12 +99,10 @@ impl Admin {
     /// Refuses an address that other machines reach, unless that is allowed.
     pub(super) fn check(&self, source: &str) -> Result<(), ConfigError> {
         match self.listen {
-            AdminListen::Tcp(address) if !address.ip().is_loopback() && !self.exposed => {
-                Err(ConfigError::new(format_args!(
-                    "{source}: admin.listen = {address}: other machines reach it, and it asks nobody who he is: allowed is \
+            Door::At(address) if !address.ip().is_loopback() && !self.exposed => Err(ConfigError::new(format_args!(
+                "{source}: admin.listen = {address}: other machines reach it, and it asks nobody who he is: allowed is \
                      an address of this machine alone, unless admin.exposed = true"
-                )))
-            }
+            ))),
             _ => Ok(()),
         }
     }
@@ -89,12 +114,16 @@ mod tests {
     use crate::config::Config;
 
     #[test]
-    fn an_address_is_a_socket_a_path_or_off() {
-        assert_eq!("off".parse(), Ok(AdminListen::Off));
-        assert_eq!("127.0.0.1:50100".parse(), Ok(AdminListen::Tcp(([127, 0, 0, 1], 50_100).into())));
-        assert_eq!("unix:/run/raida/admin".parse(), Ok(AdminListen::Unix("/run/raida/admin".into())));
-        for wrong in ["", "on", "unix:", "unix:run", "localhost:50100", "127.0.0.1", "50100"] {
-            assert_eq!(wrong.parse::<AdminListen>(), Err(NoAdminListen), "{wrong}");
+    fn a_door_is_off_an_address_or_a_path() {
+        assert_eq!("off".parse(), Ok(Door::<SocketAddr>::Off));
+        assert_eq!("127.0.0.1:50100".parse(), Ok(Door::<SocketAddr>::At(([127, 0, 0, 1], 50_100).into())));
+        for wrong in ["", "on", "localhost:50100", "127.0.0.1", "50100", "/run/raida/admin.sock"] {
+            assert!(wrong.parse::<Door<SocketAddr>>().is_err(), "{wrong}");
+        }
+        assert_eq!("off".parse(), Ok(Door::<PathBuf>::Off));
+        assert_eq!("/run/raida/admin.sock".parse(), Ok(Door::<PathBuf>::At("/run/raida/admin.sock".into())));
+        for wrong in ["", "on", "admin.sock", "127.0.0.1:50100"] {
+            assert!(wrong.parse::<Door<PathBuf>>().is_err(), "{wrong}");
         }
     }
 

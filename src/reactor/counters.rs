@@ -1,5 +1,7 @@
 //! What a reactor counts: plain numbers of its own thread.
 
+use serde::Serialize;
+
 use crate::histogram::Histogram;
 
 /// Since the start of the reactor, but for [`Counters::connections_open`].
@@ -64,7 +66,7 @@ pub struct Counters {
 }
 
 /// Connections closed because a deadline passed, by what was waited for.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize)]
 pub struct Overdue {
     /// The rest of a header.
     pub header: u64,

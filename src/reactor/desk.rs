@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use nix::time::{ClockId, clock_gettime};
+use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::shard::interface::{Now, ShardId};
@@ -41,7 +42,7 @@ pub struct ReactorNumbers {
 }
 
 /// How much waits in a reactor, or is under way.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize)]
 pub struct Queues {
     /// Messages of other shards that it has not taken yet.
     pub messages_in: u64,

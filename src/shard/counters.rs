@@ -70,7 +70,7 @@ impl Counters {
     /// A turn took so long: as long as that at most did what came and was answered within it.
     pub(super) fn turn_took(&mut self, micros: u64) {
         if std::mem::take(&mut self.any_same_turn) {
-            for (histogram, count) in self.latency_us.iter_mut().zip(&mut self.same_turn) {
+            for (histogram, count) in self.latency_us.iter_mut().zip(&mut self.same_turn).filter(|pair| *pair.1 > 0) {
                 histogram.add_many(micros, u64::from(std::mem::take(count)));
             }
         }

@@ -39,6 +39,7 @@ impl Shard {
         if let Some(status) = refusal {
             let head = ReplyHead::new(&header, Opened::default());
             self.counters.answered_unplanned(status);
+            self.log_refusal(&origin, &header, status, now);
             reply_plainly(origin, &head, status, false, effects);
         }
     }
@@ -175,8 +176,8 @@ impl Shard {
         let end = effects.out.bytes.len();
         effects.out.replies.push(Reply { token: task.origin.token, start, end, close: false });
         self.counters.answered(task.header.command, status, took_us);
-        if !status.is_success() && task.header.command.kind.writes() {
-            self.log_refusal(task, status, now);
+        if !status.is_success() {
+            self.log_refusal(&task.origin, &task.header, status, now);
         }
         self.give_back(task, effects);
         Flow::Ended

@@ -1,5 +1,7 @@
 //! A shard's numbers at one moment, for whoever looks after the node. Made when somebody asks, never on a request's way.
 
+use serde::Serialize;
+
 use crate::coin::{DENOMINATIONS, Denomination, TradeCoin};
 use crate::store::wal;
 
@@ -14,7 +16,7 @@ pub struct Numbers {
     pub counters: Counters,
     /// Whether its disk failed: nothing is written any more.
     pub failed: bool,
-    /// Requests in flight, coins they name, and how many of both there may be.
+    /// Requests in flight.
     pub requests: Fill,
     /// Coins that the requests in flight name.
     pub coins_in_flight: Fill,
@@ -67,7 +69,7 @@ pub struct Numbers {
 }
 
 /// How much there is of what is bounded.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize)]
 pub struct Fill {
     /// So much.
     pub used: u64,

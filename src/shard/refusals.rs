@@ -1,10 +1,10 @@
 //! Tells the operator of writes that were refused: one line each, and so few a second that nobody can fill the disk with them.
 
+use crate::wire::header::RequestHeader;
 use crate::wire::status::{Status, StatusClass};
 
 use super::Shard;
-use super::interface::Now;
-use super::task::Task;
+use super::interface::{Now, Origin};
 
 const SECOND_US: u64 = 1_000_000;
 /// Lines of a shard in a second.
@@ -36,21 +36,24 @@ impl Refusals {
 }
 
 impl Shard {
-    /// Logs that a write was refused. What the node could not do, or no longer does, is a warning.
-    pub(super) fn log_refusal(&mut self, task: &Task, status: Status, now: Now) {
+    /// Logs that a request was refused, if it is a write. What the node could not do, or no longer does, is a warning.
+    pub(super) fn log_refusal(&mut self, origin: &Origin, header: &RequestHeader, status: Status, now: Now) {
+        if !header.command.kind.writes() {
+            return;
+        }
         let Some(untold) = self.refusals.tell(now.monotonic_us) else { return };
         let level = match status.class() {
             StatusClass::Limited | StatusClass::Failed => log::Level::Warn,
             StatusClass::Success | StatusClass::Refused => log::Level::Info,
         };
-        let transport = if task.origin.datagram { "udp" } else { "tcp" };
+        let transport = if origin.datagram { "udp" } else { "tcp" };
         log::log!(
             level,
             shard = self.id.0,
-            peer:% = task.origin.peer,
+            peer:% = origin.peer,
             transport = transport,
-            connection:% = format_args!("{:x}", task.origin.token),
-            command = task.header.command.name,
+            connection:% = format_args!("{:x}", origin.token),
+            command = header.command.name,
             status = status.code(),
             untold = untold;
             "refused: {}", status.text()

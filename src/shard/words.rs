@@ -10,9 +10,9 @@ use crate::wire::request::change::SERIAL_NUMBERS_MAX;
 
 use super::free_map::{FoundWord, SearchPages, WordNumber};
 use super::interface::{Now, ShardId};
-use super::message::Ask;
+use super::message::{Ask, Visit};
 use super::partition::page_owner;
-use super::task::Task;
+use super::task::{Stop, Task};
 use super::transaction::Flow;
 use super::{Effects, Shard};
 
@@ -84,20 +84,21 @@ fn words(task: &Task) -> impl Iterator<Item = &FoundWord> {
     task.stops.iter().filter_map(|stop| stop.visit.as_ref()).flat_map(|visit| &visit.words)
 }
 
+/// The visits of all stops.
+fn visits(stops: &mut [Stop]) -> impl Iterator<Item = &mut Visit> {
+    stops.iter_mut().filter_map(|stop| stop.visit.as_deref_mut())
+}
+
 /// Takes the first words in the order of the search until there are coins enough; the others stay with their visits,
 /// to be given back.
 pub(super) fn take_words(task: &mut Task) {
-    loop {
-        let room = SERIAL_NUMBERS_MAX - task.findings.coins.len();
-        let next = words(task).map(|word| word.rank).min();
-        let (Some(rank), true) = (next, room > 0) else { return };
-        for visit in task.stops.iter_mut().filter_map(|stop| stop.visit.as_mut()) {
-            if let Some(at) = visit.words.iter().position(|word| word.rank == rank) {
-                let taken = visit.words.swap_remove(at);
-                let free = (0..u64::BITS).filter(|bit| taken.free >> bit & 1 == 1);
-                task.findings.coins.extend(free.take(room).map(|bit| taken.word.coin(bit)));
-                break;
-            }
-        }
+    let Task { stops, findings, .. } = task;
+    // Each visit found its words in that order: turned around, its next one is the last.
+    visits(stops).for_each(|visit| visit.words.reverse());
+    while findings.coins.len() < SERIAL_NUMBERS_MAX {
+        let next = visits(stops).min_by_key(|visit| visit.words.last().map_or(u16::MAX, |word| word.rank));
+        let Some(taken) = next.and_then(|visit| visit.words.pop()) else { return };
+        let room = SERIAL_NUMBERS_MAX - findings.coins.len();
+        findings.coins.extend(taken.coins().take(room));
     }
 }

@@ -6,4 +6,5 @@ mod common;
 mod model;
 mod offline;
 mod readme;
+mod scaling;
 mod statuses;

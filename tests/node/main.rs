@@ -1,13 +1,14 @@
 //! Real nodes, in this process and in their own, over real sockets and a real disk.
 
 mod admin;
-mod admin;
 mod command_line;
 mod concurrency;
 mod crash;
 mod damage;
 mod holder;
 mod kernel;
+mod load;
+mod logs;
 mod net;
 mod offline;
 mod program;
