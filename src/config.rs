@@ -1,6 +1,6 @@
 //! raida.toml: every choice and every bound of a node, read strictly.
 //!
-//! The file has five tables, and the command line overrides what it says. A key nobody knows, a value of the wrong
+//! The file has six tables, and the command line overrides what it says. A key nobody knows, a value of the wrong
 //! type or out of range, is refused with one line ([`ConfigError`]) before anything is opened. `deploy/raida.toml`
 //! is the commented form; a test holds it equal to [`Config::default`].
 //!
@@ -18,6 +18,7 @@ use toml::Value;
 pub use self::section::ConfigError;
 use self::section::Section;
 use crate::settings::{Identifier, Settings, Settlement};
+use crate::store::archive::Retention;
 
 /// The most shards a node has.
 pub const SHARDS_MAX: u8 = 64;
@@ -35,6 +36,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[store]`: memory and disk.
     pub store: Store,
+    /// `[archive]`: what is kept of the logs.
+    pub archive: Archive,
     /// `[market]`: trade lockers.
     pub market: Market,
     /// `[change]`: break, join and their reservations.
@@ -98,6 +101,24 @@ pub struct Store {
     pub log_segments: u16,
     /// When an answer leaves.
     pub durability: Durability,
+}
+
+/// `[archive]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Archive {
+    /// Whether what logs held is kept.
+    pub enabled: bool,
+    /// How much of it is kept, bytes.
+    pub retain_bytes: u64,
+    /// How long it is kept, days.
+    pub retain_days: u64,
+}
+
+impl Archive {
+    /// How much is kept.
+    pub fn retention(&self) -> Retention {
+        Retention { bytes_max: self.retain_bytes, age_ms_max: self.retain_days * 86_400_000 }
+    }
 }
 
 /// `[market]`.
@@ -180,6 +201,12 @@ impl Default for Store {
     }
 }
 
+impl Default for Archive {
+    fn default() -> Self {
+        Self { enabled: true, retain_bytes: 10 << 30, retain_days: 730 }
+    }
+}
+
 impl Default for Market {
     fn default() -> Self {
         Self { identifier: Identifier::Hashed, offers_max: 65_536, settlement: [Settlement::Off; 3] }
@@ -219,22 +246,23 @@ impl Config {
         let mut tables: toml::Table = text.parse().map_err(|error| not_toml(file, text, &error))?;
         let mut notes = Vec::new();
         let mut read = |name: &'static str| Section::take(file, name, &mut tables);
-        let (mut server, mut limits, mut store, mut market, mut change) =
-            (read("server")?, read("limits")?, read("store")?, read("market")?, read("change")?);
+        let (mut server, mut limits, mut store) = (read("server")?, read("limits")?, read("store")?);
+        let (mut archive, mut market, mut change) = (read("archive")?, read("market")?, read("change")?);
         if let Some(name) = tables.keys().next() {
             return Err(ConfigError::new(format_args!(
-                "{file}: {name}: unknown table; the tables are server, limits, store, market, change"
+                "{file}: {name}: unknown table; the tables are server, limits, store, archive, market, change"
             )));
         }
         let mut config = Self {
             server: Server::read(&mut server)?,
             limits: Limits::read(&mut limits)?,
             store: Store::read(&mut store)?,
+            archive: Archive::read(&mut archive)?,
             market: Market::read(&mut market)?,
             change: Change::read(&mut change)?,
             notes: Vec::new(),
         };
-        for section in [server, limits, store, market, change] {
+        for section in [server, limits, store, archive, market, change] {
             notes.extend(section.finish()?);
         }
         config.notes = notes;
@@ -295,6 +323,7 @@ impl Config {
             reservation_ms: self.change.reservation_seconds * 1_000,
             pown_sum: self.limits.pown_sum,
             durable: self.store.durability == Durability::Sync,
+            archive: self.archive.enabled,
             settlement: self.market.settlement,
             identifier: self.market.identifier,
         }
@@ -390,6 +419,17 @@ impl Store {
             )?,
             log_segments: table.integer("log_segments", 3..=1_024, default.log_segments)?,
             durability: table.choice("durability", &Durability::CHOICES, default.durability)?,
+        })
+    }
+}
+
+impl Archive {
+    fn read(table: &mut Section<'_>) -> Result<Self, ConfigError> {
+        let default = Self::default();
+        Ok(Self {
+            enabled: table.boolean("enabled", default.enabled)?,
+            retain_bytes: table.integer("retain_bytes", 1 << 20..=1 << 50, default.retain_bytes)?,
+            retain_days: table.integer("retain_days", 1..=36_500, default.retain_days)?,
         })
     }
 }

@@ -105,6 +105,7 @@ impl Running {
         match &self.op {
             DiskOp::ReadPage { .. } | DiskOp::Write { .. } => 1,
             DiskOp::WritePages { pages, .. } => pages.len(),
+            DiskOp::Archive(_) => unreachable!("the archiver's"),
         }
     }
 
@@ -112,6 +113,7 @@ impl Running {
         match &self.op {
             DiskOp::ReadPage { .. } | DiskOp::WritePages { .. } => PAGE_BYTES,
             DiskOp::Write { length, .. } => *length,
+            DiskOp::Archive(_) => unreachable!("the archiver's"),
         }
     }
 }
@@ -239,6 +241,7 @@ fn push(files: &ShardFiles, name: Name, running: &mut Running, lane: usize, ring
             let from = &bytes[page_at(piece.page) + piece.done..];
             durable(opcode::Write::new(Fd(file.as_raw_fd()), from.as_ptr(), left as u32), at)
         }
+        DiskOp::Archive(_) => unreachable!("the archiver's"),
     };
     let slot = name.slot * LANES as u32 + lane as u32;
     // SAFETY: the buffers are boxed in the operation, which stays in its slot, untouched, until all its lanes are empty.

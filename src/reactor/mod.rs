@@ -2,7 +2,7 @@
 //!
 //! A reactor is a thread on its own processor with a ring, the sockets and files of one shard, and the shard. Its
 //! loop is in [`turn`]; [`accept`] takes connections in, [`service`] carries requests from [`tcp`] and [`udp`] to the shard and answers back,
-//! [`disk`] does the shard's reads and writes, [`mesh`] takes messages to the other shards. [`connection`] is a
+//! [`disk`] does the shard's reads and writes, [`archiver`] what takes long of them, [`mesh`] takes messages to the other shards. [`connection`] is a
 //! connection as a plain state, [`ring`] and [`buffers`] are what the kernel shares with us. [`datagrams`] is what the node
 //! has in common with the load generator and the floor of the benchmarks, [`streams`] and [`blocks`] are theirs alone.
 //!
@@ -10,6 +10,7 @@
 //! generation; nothing grows beyond [`Limits`]; what a client sends never panics.
 
 pub mod accept;
+pub mod archiver;
 pub mod blocks;
 pub mod buffers;
 pub mod channel;

@@ -1,4 +1,5 @@
-//! The life of a node as its reactors see it: a stage that one thread sets and all reactors follow.
+//! The life of a node as its reactors see it: a stage that one thread sets and all reactors follow. The bell that wakes them
+//! for it rings for what the archiver has done, too.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -49,12 +50,15 @@ impl StageBoard {
     pub fn set(&self, stage: Stage) {
         assert!(stage > self.stage());
         self.stage.store(stage as u8, Ordering::Release);
-        for bell in &self.bells {
-            bell.write(1).expect("an eventfd takes a few ones");
-        }
+        (0..self.bells.len()).for_each(|reactor| self.ring(reactor));
     }
 
-    /// What becomes readable when the stage changes.
+    /// Wakes a reactor, to look at what another thread has for it.
+    pub fn ring(&self, reactor: usize) {
+        self.bells[reactor].write(1).expect("an eventfd takes a few ones");
+    }
+
+    /// What becomes readable when the stage changes, or somebody rings.
     pub fn bell(&self, reactor: usize) -> BorrowedFd<'_> {
         self.bells[reactor].as_fd()
     }

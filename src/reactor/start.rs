@@ -14,6 +14,7 @@ use crate::shard::interface::ShardId;
 use crate::wire::header::NodeIdentity;
 
 use super::accept::Balance;
+use super::archiver::Desk;
 use super::counters::Counters;
 use super::disk::ShardFiles;
 use super::mesh::mesh;
@@ -34,6 +35,8 @@ pub struct Member<C> {
     pub sockets: Sockets,
     /// Its files, if it has a disk.
     pub files: Option<ShardFiles>,
+    /// Its way to the archiver, if there is an archive.
+    pub archive: Option<Desk>,
 }
 
 /// Why reactors did not start, or did not end as they should.
@@ -97,12 +100,12 @@ impl Reactors {
         let posts = mesh(shards, limits.messages_between_shards);
         let mut reactors = Self { board, threads: Vec::new(), reports };
         for (index, (member, post)) in members.into_iter().zip(posts).enumerate() {
-            let Member { core, sockets, files } = member;
+            let Member { core, sockets, files, archive } = member;
             let shard = ShardId(index as u8);
             let (board, reports) = (Arc::clone(&reactors.board), sender.clone());
             let limits = limits.clone();
             let balance = Arc::clone(&balance);
-            let setup = Setup { shard, core, sockets, files, post, balance, node, limits, board, reports };
+            let setup = Setup { shard, core, sockets, files, archive, post, balance, node, limits, board, reports };
             let cpu = (!cpus.is_empty()).then(|| cpus[index % cpus.len()]);
             match spawn(setup, cpu) {
                 Ok(thread) => reactors.threads.push(thread),
