@@ -10,11 +10,13 @@
 //! * [`reactor`]: the only place that knows io_uring: a thread, a ring and sockets around each shard.
 //! * [`sim`]: the other driver of shards: a made-up disk, network and clock.
 //! * [`store`]: what is on disk: pages, log, double-write area, orders; recovery, import, mint.
+//! * [`audit`]: what the logs held, told to people.
 //! * [`client`]: a client of the protocol, for the command line and the tests.
 //! * [`load`]: a load generator and its coins, to measure a node.
 //!
 //! Arrows point down or stay in their line; `README.md` has the flow.
 
+pub mod audit;
 pub mod calendar;
 pub mod client;
 pub mod coin;
