@@ -20,6 +20,7 @@ use self::admin::Admin;
 pub use self::section::ConfigError;
 use self::section::Section;
 use crate::settings::{Identifier, Settings, Settlement};
+use crate::store::archive::Retention;
 
 /// The most shards a node has.
 pub const SHARDS_MAX: u8 = 64;
@@ -37,6 +38,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[store]`: memory and disk.
     pub store: Store,
+    /// `[archive]`: what is kept of the logs.
+    pub archive: Archive,
     /// `[market]`: trade lockers.
     pub market: Market,
     /// `[change]`: break, join and their reservations.
@@ -102,6 +105,24 @@ pub struct Store {
     pub log_segments: u16,
     /// When an answer leaves.
     pub durability: Durability,
+}
+
+/// `[archive]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Archive {
+    /// Whether what logs held is kept.
+    pub enabled: bool,
+    /// How much of it is kept, bytes.
+    pub retain_bytes: u64,
+    /// How long it is kept, days.
+    pub retain_days: u64,
+}
+
+impl Archive {
+    /// How much is kept.
+    pub fn retention(&self) -> Retention {
+        Retention { bytes_max: self.retain_bytes, age_ms_max: self.retain_days * 86_400_000 }
+    }
 }
 
 /// `[market]`.
@@ -184,6 +205,12 @@ impl Default for Store {
     }
 }
 
+impl Default for Archive {
+    fn default() -> Self {
+        Self { enabled: true, retain_bytes: 10 << 30, retain_days: 730 }
+    }
+}
+
 impl Default for Market {
     fn default() -> Self {
         Self { identifier: Identifier::Hashed, offers_max: 65_536, settlement: [Settlement::Off; 3] }
@@ -223,23 +250,25 @@ impl Config {
         let mut tables: toml::Table = text.parse().map_err(|error| not_toml(file, text, &error))?;
         let mut notes = Vec::new();
         let mut read = |name: &'static str| Section::take(file, name, &mut tables);
-        let (mut server, mut limits, mut store, mut market, mut change, mut admin) =
-            (read("server")?, read("limits")?, read("store")?, read("market")?, read("change")?, read("admin")?);
+        let (mut server, mut limits, mut store) = (read("server")?, read("limits")?, read("store")?);
+        let (mut archive, mut market) = (read("archive")?, read("market")?);
+        let (mut change, mut admin) = (read("change")?, read("admin")?);
         if let Some(name) = tables.keys().next() {
             return Err(ConfigError::new(format_args!(
-                "{file}: {name}: unknown table; the tables are server, limits, store, market, change, admin"
+                "{file}: {name}: unknown table; the tables are server, limits, store, archive, market, change, admin"
             )));
         }
         let mut config = Self {
             server: Server::read(&mut server)?,
             limits: Limits::read(&mut limits)?,
             store: Store::read(&mut store)?,
+            archive: Archive::read(&mut archive)?,
             market: Market::read(&mut market)?,
             change: Change::read(&mut change)?,
             admin: Admin::read(&mut admin)?,
             notes: Vec::new(),
         };
-        for section in [server, limits, store, market, change, admin] {
+        for section in [server, limits, store, archive, market, change, admin] {
             notes.extend(section.finish()?);
         }
         config.notes = notes;
@@ -300,6 +329,7 @@ impl Config {
             reservation_ms: self.change.reservation_seconds * 1_000,
             pown_sum: self.limits.pown_sum,
             durable: self.store.durability == Durability::Sync,
+            archive: self.archive.enabled,
             settlement: self.market.settlement,
             identifier: self.market.identifier,
         }
@@ -395,6 +425,17 @@ impl Store {
             )?,
             log_segments: table.integer("log_segments", 3..=1_024, default.log_segments)?,
             durability: table.choice("durability", &Durability::CHOICES, default.durability)?,
+        })
+    }
+}
+
+impl Archive {
+    fn read(table: &mut Section<'_>) -> Result<Self, ConfigError> {
+        let default = Self::default();
+        Ok(Self {
+            enabled: table.boolean("enabled", default.enabled)?,
+            retain_bytes: table.integer("retain_bytes", 1 << 20..=1 << 50, default.retain_bytes)?,
+            retain_days: table.integer("retain_days", 1..=36_500, default.retain_days)?,
         })
     }
 }

@@ -11,12 +11,14 @@
 //! * [`admin`]: what an operator's tools ask over HTTP, on a thread of its own.
 //! * [`sim`]: the other driver of shards: a made-up disk, network and clock.
 //! * [`store`]: what is on disk: pages, log, double-write area, orders; recovery, import, mint.
+//! * [`audit`]: what the logs held, told to people.
 //! * [`client`]: a client of the protocol, for the command line and the tests.
 //! * [`load`]: a load generator and its coins, to measure a node.
 //!
 //! Arrows point down or stay in their line; `README.md` has the flow.
 
 pub mod admin;
+pub mod audit;
 pub mod calendar;
 pub mod client;
 pub mod coin;

@@ -33,6 +33,8 @@ mutants! {
     SequenceTooHigh, "notes a checkpoint above what is in place", 400;
     /// A checkpoint relies on pages that no control block knows yet.
     PagesNotNoted, "does not note new pages before it relies on them", 4000;
+    /// A log segment is overwritten as soon as it is in place, archived or not.
+    ArchiveNotAwaited, "overwrites a segment that is not archived yet", 400;
     /// The last record that is read wins, not the one of the highest sequence.
     ReplayNotOrdered, "replays in the order of reading", 400;
     /// Batches of an earlier round of the ring are replayed too.

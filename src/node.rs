@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use nix::sys::signal::{SigSet, Signal};
 use crate::config::Config;
 use crate::entropy::SystemEntropy;
 use crate::reactor::Limits;
+use crate::reactor::archiver::Archiver;
 use crate::reactor::counters::Counters;
 use crate::reactor::desk::Desk;
 use crate::reactor::disk::ShardFiles;
@@ -30,6 +31,7 @@ use crate::shard::interface::ShardId;
 use crate::shard::partition::page_owner;
 use crate::shard::start::{Listed, ShardBuilder, home};
 use crate::shard::views::PageViews;
+use crate::store::archive::{self, Retention};
 use crate::store::error::StoreError;
 use crate::store::pages::read_all_pages;
 use crate::store::recovery::{self, Opened};
@@ -53,6 +55,8 @@ pub struct NodeOptions {
     pub settings: Settings,
     /// The sizes of each shard's log.
     pub geometry: Geometry,
+    /// How much of the archive is kept, if there is one: see [`Settings::archive`].
+    pub retention: Retention,
     /// The bounds of each reactor.
     pub limits: Limits,
     /// The processors of the reactors, in order; none: the kernel chooses.
@@ -73,6 +77,7 @@ impl NodeOptions {
                 segments: config.store.log_segments,
                 ..Geometry::default()
             },
+            retention: config.archive.retention(),
             limits: Limits {
                 connections_max: limits.connections as u32,
                 requests_per_connection_max: limits.connection_requests as u16,
@@ -154,11 +159,13 @@ pub struct Inventory {
 /// A node that runs. Dropping it ends it as if it had been killed: what was answered is durable all the same.
 pub struct Node {
     reactors: Reactors,
+    // Dropped after the reactors, who give it work.
+    archiver: Option<Archiver>,
     address: SocketAddr,
     shards: u8,
     inventory: Inventory,
     // Dropped last: it holds the lock.
-    _directory: Directory,
+    _directory: Arc<Directory>,
 }
 
 impl Node {
@@ -172,8 +179,14 @@ impl Node {
     pub fn start(options: NodeOptions) -> Result<Self, StartError> {
         probe_kernel().map_err(StartError::Kernel)?;
         let shards = options.settings.shards;
-        let directory = Directory::open(&options.data)?;
-        let opened = recovery::open(&directory, shards, options.geometry)?;
+        let directory = Arc::new(Directory::open(&options.data)?);
+        let has_archive = options.settings.archive;
+        if has_archive {
+            archive::make(&*directory)?;
+        } else if archive::is_there(&*directory)? {
+            log::warn!("the archive is off: what it has is kept, and while the node runs nothing is added");
+        }
+        let opened = recovery::open(&*directory, shards, options.geometry)?;
         let built = load(&directory, &opened, &options)?;
         let inventory = Inventory {
             coins: built.iter().map(Shard::coins).sum(),
@@ -183,14 +196,17 @@ impl Node {
         };
         let (address, sockets) = bind_all(options.listen, usize::from(shards), options.limits.datagram_socket_bytes)
             .map_err(|source| StartError::Address { listen: options.listen, source })?;
+        let archiver = has_archive.then(|| Archiver::start(Arc::clone(&directory), options.retention)).transpose();
+        let archiver = archiver.map_err(StartError::Machine)?;
         let mut members = Vec::with_capacity(built.len());
         for ((core, sockets), shard) in built.into_iter().zip(sockets).zip(0..) {
             let files = ShardFiles::open(directory.root(), ShardId(shard)).map_err(StartError::Machine)?;
-            members.push(Member { core, sockets, files: Some(files) });
+            let archive = archiver.as_ref().map(Archiver::tray);
+            members.push(Member { core, sockets, files: Some(files), archive });
         }
         let node = NodeIdentity { raida_id: options.settings.raida_id, coin_id: options.settings.coin_id };
         let reactors = Reactors::start(members, node, &options.limits, &options.cpus)?;
-        Ok(Self { reactors, address, shards, inventory, _directory: directory })
+        Ok(Self { reactors, archiver, address, shards, inventory, _directory: directory })
     }
 
     /// Where it listens.
@@ -220,7 +236,10 @@ impl Node {
     /// When the disk failed, a reactor panicked, or the last checkpoint took too long. What was answered is durable
     /// nevertheless.
     pub fn stop(self) -> Result<Vec<Counters>, ReactorError> {
-        self.reactors.stop(DRAIN, FINISH)
+        let Self { reactors, archiver, .. } = self;
+        let stopped = reactors.stop(DRAIN, FINISH);
+        drop(archiver);
+        stopped
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Settings {
     pub pown_sum: bool,
     /// Whether an answer waits for its log record to be durable. Only a benchmark says no.
     pub durable: bool,
+    /// Whether full log segments are archived before they are overwritten. The data directory then has an archive.
+    pub archive: bool,
     /// How a trade locker sold for each coin type is paid, by [`TradeCoin`].
     pub settlement: [Settlement; TradeCoin::ALL.len()],
     /// What names a trade locker in lists.

@@ -145,7 +145,7 @@ impl Secrets {
 }
 
 /// A locker's key, of the command line or, for `-`, of standard input.
-fn read_key(text: &str) -> Result<KeySpec, Failure> {
+pub fn read_key(text: &str) -> Result<KeySpec, Failure> {
     let mut typed = text.to_owned();
     if text == "-" {
         typed.clear();

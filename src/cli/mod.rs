@@ -3,6 +3,7 @@
 //! Each subcommand is a file with its arguments and its `run`. A `run` ends with a [`Failure`] or without; only
 //! [`main`] turns that into an exit status and a line on standard error.
 
+mod audit;
 mod client;
 mod dev;
 mod exit;
@@ -10,11 +11,13 @@ mod generate;
 mod import;
 mod inspect;
 mod inspect_log;
+mod journal;
 mod load;
 mod logs;
 mod mint;
 mod offline;
 mod rebuild;
+mod report;
 mod serve;
 mod verify;
 
@@ -47,6 +50,8 @@ enum Command {
     Verify(verify::Arguments),
     Rebuild(rebuild::Arguments),
     Inspect(inspect::Arguments),
+    Audit(audit::Arguments),
+    Report(report::Arguments),
     Client(Box<ClientArguments>),
     Load(load::Arguments),
     Completions(generate::CompletionsArguments),
@@ -83,6 +88,8 @@ fn run(command: Command) -> Result<ExitStatus, Failure> {
         Command::Verify(arguments) => return verify::run(&arguments),
         Command::Rebuild(arguments) => return rebuild::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Audit(arguments) => audit::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
         Command::Client(arguments) => return client::run(&arguments),
         Command::Load(arguments) => load::run(arguments),
         Command::Completions(arguments) => generate::completions(arguments, &mut table()),

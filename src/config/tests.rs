@@ -26,6 +26,7 @@ fn known_keys() -> Vec<(&'static str, Vec<&'static str>)> {
         keys("server", Server::read),
         keys("limits", Limits::read),
         keys("store", Store::read),
+        keys("archive", Archive::read),
         keys("market", Market::read),
         keys("change", Change::read),
         keys("admin", Admin::read),

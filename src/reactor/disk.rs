@@ -107,6 +107,7 @@ impl Running {
         match &self.op {
             DiskOp::ReadPage { .. } | DiskOp::Write { .. } => 1,
             DiskOp::WritePages { pages, .. } => pages.len(),
+            DiskOp::Archive(_) => unreachable!("the archiver's"),
         }
     }
 
@@ -114,6 +115,7 @@ impl Running {
         match &self.op {
             DiskOp::ReadPage { .. } | DiskOp::WritePages { .. } => PAGE_BYTES,
             DiskOp::Write { length, .. } => *length,
+            DiskOp::Archive(_) => unreachable!("the archiver's"),
         }
     }
 }
@@ -208,6 +210,7 @@ impl Disk {
                 DiskOp::ReadPage { .. } => &mut counters.page_read_us,
                 DiskOp::Write { file: ShardFile::Log(_), .. } => &mut counters.log_write_us,
                 DiskOp::Write { .. } | DiskOp::WritePages { .. } => &mut counters.place_write_us,
+                DiskOp::Archive(_) => unreachable!("the archiver's"),
             };
             histogram.add(took_us);
         }
@@ -253,6 +256,7 @@ fn push(files: &ShardFiles, name: Name, running: &mut Running, lane: usize, ring
             let from = &bytes[page_at(piece.page) + piece.done..];
             durable(opcode::Write::new(Fd(file.as_raw_fd()), from.as_ptr(), left as u32), at)
         }
+        DiskOp::Archive(_) => unreachable!("the archiver's"),
     };
     let slot = name.slot * LANES as u32 + lane as u32;
     // SAFETY: the buffers are boxed in the operation, which stays in its slot, untouched, until all its lanes are empty.

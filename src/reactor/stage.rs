@@ -1,4 +1,5 @@
-//! The life of a node as its reactors see it: a stage that one thread sets and all reactors follow.
+//! The life of a node as its reactors see it: a stage that one thread sets and all reactors follow. The bell that wakes them
+//! for it rings for what the archiver has done, too.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -52,12 +53,12 @@ impl StageBoard {
         (0..self.bells.len()).for_each(|reactor| self.ring(reactor));
     }
 
-    /// Rings a reactor's bell: it looks at the board, and at its questions.
+    /// Wakes a reactor, to look at the board and at what another thread has for it.
     pub fn ring(&self, reactor: usize) {
         self.bells[reactor].write(1).expect("an eventfd takes as many ones as anybody can ring");
     }
 
-    /// What becomes readable when the stage changes or somebody asks.
+    /// What becomes readable when the stage changes, or somebody rings.
     pub fn bell(&self, reactor: usize) -> BorrowedFd<'_> {
         self.bells[reactor].as_fd()
     }

@@ -14,6 +14,7 @@ use crate::shard::interface::ShardId;
 use crate::wire::header::NodeIdentity;
 
 use super::accept::Balance;
+use super::archiver::Tray;
 use super::counters::Counters;
 use super::desk::Desk;
 use super::disk::ShardFiles;
@@ -35,6 +36,8 @@ pub struct Member<C> {
     pub sockets: Sockets,
     /// Its files, if it has a disk.
     pub files: Option<ShardFiles>,
+    /// Its way to the archiver, if there is an archive.
+    pub archive: Option<Tray>,
 }
 
 /// Why reactors did not start, or did not end as they should.
@@ -100,12 +103,13 @@ impl Reactors {
         let (desk, questions) = Desk::new(Arc::clone(&board), members.len());
         let mut reactors = Self { board, threads: Vec::new(), reports, desk };
         for (index, ((member, post), questions)) in members.into_iter().zip(posts).zip(questions).enumerate() {
-            let Member { core, sockets, files } = member;
+            let Member { core, sockets, files, archive } = member;
             let shard = ShardId(index as u8);
             let (board, reports) = (Arc::clone(&reactors.board), sender.clone());
             let limits = limits.clone();
             let balance = Arc::clone(&balance);
-            let setup = Setup { shard, core, sockets, files, post, balance, node, limits, board, reports, questions };
+            let setup =
+                Setup { shard, core, sockets, files, archive, post, balance, node, limits, board, reports, questions };
             let cpu = (!cpus.is_empty()).then(|| cpus[index % cpus.len()]);
             match spawn(setup, cpu) {
                 Ok(thread) => reactors.threads.push(thread),

@@ -169,7 +169,7 @@ impl TestNode {
             .zip(0..)
             .map(|(sockets, me)| {
                 let core = Mirror { room, me: ShardId(me), shards: reactors as u8, ..Mirror::default() };
-                Member { core, sockets, files: None }
+                Member { core, sockets, files: None, archive: None }
             })
             .collect();
         Self { address, reactors: Reactors::start(members, NODE, limits, &[]).unwrap() }

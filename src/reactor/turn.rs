@@ -1,7 +1,7 @@
 //! The loop of a reactor. One turn:
 //!
 //! 1. take the kernel's completions and run each through the shard;
-//! 2. take the other shards' messages and run them through it;
+//! 2. take the other shards' messages, and what the archiver has done, and run them through it;
 //! 3. go on with connections that paused;
 //! 4. tell the shard that the turn ends, so that it closes its batches;
 //! 5. queue what all that asks of the kernel, publish messages, wake their receivers, close what is overdue;
@@ -11,7 +11,8 @@
 //! wake-up cost as much as a few requests.
 //!
 //! A sleep may have no end, so whatever a reactor is to hear of must wake it: completions do, a message does by the
-//! [`mesh`](super::mesh)'s bell, and a new stage by the board's, which is listened for in every stage but the last.
+//! [`mesh`](super::mesh)'s bell, and a new stage or what was archived by the board's, which is listened for in every stage
+//! but the last.
 //! The board itself is read in two places only: where a turn follows it, and last thing before a sleep. What was
 //! not yet followed is seen by the second; what comes later rings.
 
@@ -32,6 +33,7 @@ use crate::shard::message::Message;
 use crate::wire::header::NodeIdentity;
 
 use super::accept::{Acceptor, Arrival, Balance};
+use super::archiver::Tray;
 use super::buffers::ReceiveBuffers;
 use super::counters::Counters;
 use super::datagrams;
@@ -68,6 +70,8 @@ pub struct Setup<C> {
     pub sockets: Sockets,
     /// Its files; without them it has no disk, and no disk operation may come.
     pub files: Option<ShardFiles>,
+    /// Its way to the archiver; without it no segment may come to be archived.
+    pub archive: Option<Tray>,
     /// Its end of the mesh.
     pub post: Post<Parcel>,
     /// How many connections each reactor has.
@@ -121,6 +125,7 @@ pub struct Reactor<C> {
     shard: ShardId,
     service: Service<C>,
     disk: Option<Disk>,
+    archive: Option<Tray>,
     post: Post<Parcel>,
     acceptor: Acceptor,
     stream_buffers: ReceiveBuffers,
@@ -159,7 +164,8 @@ impl<C: Core> Reactor<C> {
     }
 
     fn new(setup: Setup<C>) -> Result<Self, RingError> {
-        let Setup { shard, core, sockets, files, post, balance, node, limits, board, reports, questions } = setup;
+        let Setup { shard, core, sockets, files, archive, post, balance, node, limits, board, reports, questions } =
+            setup;
         let ring = Ring::new()?;
         post.bell().set_ring(ring.descriptor());
         let service = Service {
@@ -176,6 +182,7 @@ impl<C: Core> Reactor<C> {
             shard,
             service,
             disk: files.map(Disk::new),
+            archive,
             post,
             acceptor: Acceptor::new(shard, sockets.listener, balance),
             stream_buffers: ReceiveBuffers::new(&ring, STREAM_GROUP, limits.stream_buffers, STREAM_BUFFER_BYTES)?,
@@ -235,6 +242,7 @@ impl<C: Core> Reactor<C> {
         self.service.counters.turns += 1;
         let mut active = self.take_completions();
         active |= self.take_messages();
+        active |= self.take_archived();
         self.follow_stage();
         self.service.resume();
         // Nothing starts after this, as what starts may wait for the turn's end; it would come with the next turn.
@@ -370,6 +378,15 @@ impl<C: Core> Reactor<C> {
         }
     }
 
+    fn take_archived(&mut self) -> bool {
+        let mut any = false;
+        while let Some(done) = self.archive.as_mut().and_then(Tray::take_done) {
+            any = true;
+            self.service.step(Input::Disk(done));
+        }
+        any
+    }
+
     /// Does what a new stage asks for, once.
     fn follow_stage(&mut self) {
         let stage = self.board.stage();
@@ -409,7 +426,13 @@ impl<C: Core> Reactor<C> {
         let now_us = service.now.monotonic_us;
         let mut ops = std::mem::take(&mut service.out.disk);
         for op in ops.drain(..) {
-            start(self.disk.as_mut(), op, now_us, ring);
+            match op {
+                DiskOp::Archive(full) => {
+                    let tray = self.archive.as_mut().expect("a shard without an archive archives nothing");
+                    tray.start(full, self.shard, &self.board);
+                }
+                op => start(self.disk.as_mut(), op, now_us, ring),
+            }
         }
         service.out.disk = ops;
         service.counters.messages_sent += service.out.messages.len() as u64;

@@ -8,6 +8,8 @@
 //! into its control block; only then is a log segment up to S overwritten. Recovery ignores what is not above the highest
 //! S it finds: so an old record cannot overwrite what a recycled newer one did.
 //!
+//! A segment that shall be archived is overwritten only after that, too.
+//!
 //! The same batches make room in a cache full of dirty pages, with no checkpoint under way.
 
 use crate::coin::PageNumber;
@@ -222,6 +224,7 @@ impl Shard {
             }
         }
         self.write_pages(effects);
+        self.release_archived(effects);
         // The control block of the last checkpoint first: recovery knows the image it names and the one after, no third.
         let checkpoint = &mut self.checkpoint;
         let named = checkpoint.control_writing.is_none() && checkpoint.control_wanted.is_none();
@@ -309,6 +312,15 @@ impl Shard {
         let Some((sequence, _)) = self.checkpoint.control_wanted else { return };
         let tail = self.log.recyclable(sequence).unwrap_or(self.log.tail());
         self.put_control(sequence + 8 * u64::from(mutant::is(Mutant::SequenceTooHigh)), tail, effects);
+    }
+
+    /// Frees segments that were archived only after the checkpoint that brought them to their place.
+    fn release_archived(&mut self, effects: &mut Effects<'_>) {
+        let Checkpoint { control, control_writing, control_wanted, last, .. } = &self.checkpoint;
+        let may_write = self.settings.archive && !last && control_writing.is_none() && control_wanted.is_none();
+        if let Some(tail) = self.log.recyclable(control.sequence).filter(|_| may_write) {
+            self.put_control(self.checkpoint.control.sequence, tail, effects);
+        }
     }
 
     fn put_control(&mut self, sequence: u64, tail: LogTail, effects: &mut Effects<'_>) {

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use crate::coin::{Months, PageNumber};
 use crate::store::files;
 use crate::store::layout::{AlignedBytes, PageFrame};
+use crate::store::wal::FullSegment;
 
 use super::message::Message;
 
@@ -132,6 +133,9 @@ pub enum DiskOp {
         /// Their bytes, as the double-write area holds them.
         bytes: AlignedBytes,
     },
+    /// Puts a full log segment into the archive, as [`archive::keep`](crate::store::archive::keep()) does. It takes long,
+    /// and may be asked for again after it failed.
+    Archive(FullSegment),
 }
 
 impl DiskOp {
@@ -140,6 +144,7 @@ impl DiskOp {
         match self {
             Self::ReadPage { page, .. } => files::coins(page.denomination()),
             Self::Write { file, .. } => file.path(shard),
+            Self::Archive(full) => files::segment(full.source.writer, full.source.tail.segment),
             Self::WritePages { pages, .. } => {
                 pages.first().map_or(files::COINS.to_string(), |page| files::coins(page.denomination()))
             }

@@ -3,12 +3,13 @@
 //! # A request's way through these files
 //! [`front`] (header, key, seal) → [`transaction`] (plan, lock, decide, commit) → [`owner`] (lock, load, check; apply)
 //! → [`transaction`] (answer) → [`front`] (reply). Between coordinator and owner there are only [`message`]s, even where
-//! both are this shard; [`checkpoint`] brings to its place what transactions left in memory.
+//! both are this shard; [`checkpoint`] brings to its place what transactions left in memory, [`archive`] keeps the log.
 //!
 //! # Invariants
 //! * A coin's record, and every view of it, changes in [`owner`] alone, and only after its commit record is durable.
 //! * Nothing waits but for a lock, a page, the log or the disk; each of these comes without anybody giving way.
 
+mod archive;
 pub mod checkpoint;
 pub mod coin_lists;
 pub mod counters;
@@ -46,6 +47,7 @@ use crate::settings::Settings;
 use crate::store::wal::{Change, Log, LogWrite, Ticket};
 use crate::wire::header::NodeIdentity;
 
+use archive::Archive;
 use checkpoint::Checkpoint;
 use counters::Counters;
 use free_map::FreeMap;
@@ -113,6 +115,7 @@ pub struct Shard {
     /// The changes of the record being made.
     written: Vec<Change>,
     checkpoint: Checkpoint,
+    archive: Archive,
     /// The disk failed: nothing is written any more.
     failed: bool,
     stopping: bool,
@@ -179,6 +182,7 @@ impl Shard {
                 self.bad_pages += u64::from(!whole);
                 self.woken((!whole).then_some(page));
             }
+            DiskOp::Archive(full) => self.segment_archived(&full, result, now, effects),
             op if let Err(error) = result
                 && !mutant::is(Mutant::FailedWriteTaken) =>
             {
@@ -200,6 +204,7 @@ impl Shard {
         self.retry_waiting_for_log(now, effects);
         self.run(now, effects);
         self.write_log(now, effects);
+        self.work_on_archive(now, effects);
         if self.log.needs_checkpoint() {
             self.want_checkpoint(effects);
         }
@@ -282,6 +287,7 @@ impl Shard {
             return;
         }
         self.mark_at_us = None;
+        self.archive.give_up();
         self.broadcast(|| Message::Failed, effects);
         for (_, slot) in std::mem::take(&mut self.committing) {
             let task = self.tasks.remove(slot as usize).expect("a task that waits for its record");
@@ -307,7 +313,7 @@ impl Shard {
     /// Until when the driver may sleep, on [`Now::monotonic_us`]'s clock; `None`: until something happens.
     pub fn wake_at_us(&self) -> Option<u64> {
         // Whatever else a shard waits for comes as an input.
-        self.mark_at_us
+        self.mark_at_us.into_iter().chain(self.archive.again_at_us()).min()
     }
 
     /// Whether everything is on disk and nothing is left to do, after [`Input::Shutdown`].

@@ -14,6 +14,7 @@ use crate::store::wal::{Geometry, Log};
 use crate::wire::header::NodeIdentity;
 
 use super::Shard;
+use super::archive::Archive;
 use super::checkpoint::Checkpoint;
 use super::counters::Counters;
 use super::free_map::{FreeMap, WORDS_PER_PAGE};
@@ -144,11 +145,16 @@ impl ShardBuilder {
             spare_tasks: Vec::new(),
             spare_visits: Vec::new(),
             local: Default::default(),
-            log: Log::new(own.log, geometry),
+            log: if settings.archive {
+                Log::new(own.log, geometry).with_archive()
+            } else {
+                Log::new(own.log, geometry)
+            },
             mark_at_us: None,
             written: Vec::new(),
             // The image on disk may have orders that no coin came to: the first checkpoint writes it anew.
             checkpoint: Checkpoint::new(own.control, settings.cache_pages, u64::MAX),
+            archive: Archive::default(),
             market,
             failed: false,
             stopping: false,

@@ -238,6 +238,9 @@ impl Shard {
             // First come, first served: a small record does not overtake a large one that waits for room.
             let others_wait = task.stage != Stage::LogRoom && !self.waiting_for_log.is_empty();
             if others_wait || !self.log.reserve(bytes) {
+                if self.archive.is_failing() && self.log.waits_for_archive() {
+                    return self.refuse(task, Status::Filesystem, now, effects);
+                }
                 task.stage = Stage::LogRoom;
                 self.waiting_for_log.push_back(slot);
                 if self.log.gains_by_checkpoint() {

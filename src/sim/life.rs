@@ -9,6 +9,7 @@ use super::workload::Workload;
 use super::{Client, Held, Seeded, World, WorldOptions};
 use crate::coin::{CoinId, Secret};
 use crate::store::error::StoreError;
+use crate::store::files;
 use crate::store::rebuild::rebuild;
 use crate::store::recovery;
 use crate::store::storage::Memory;
@@ -87,6 +88,9 @@ impl Life {
         if !random.one_in(4) {
             options = options.with_tiny_log(4 + random.below(9) as u64);
         }
+        if !random.one_in(4) {
+            options = options.with_archive();
+        }
         // Coins over many pages, some of them on one.
         let coins: Vec<(CoinId, Secret)> = (0..COINS)
             .map(|number| {
@@ -102,6 +106,7 @@ impl Life {
         let mut world = World::on(storage, &options);
         world.start();
         let (key_coin, an) = coins[0];
+        world.journal.begin(&coins);
         let model = Model::new(coins);
         Self {
             world,
@@ -133,6 +138,9 @@ impl Life {
         }
         if !fails && self.random.one_in(4) {
             self.check()?;
+            if self.world.settings.archive {
+                self.world.journal.is_told_beside(&self.world.storage)?;
+            }
         }
         self.world.read_fails_after = None;
         self.world.write_fails_after = None;
@@ -150,9 +158,10 @@ impl Life {
             Held::Reads(shard()),
             Held::Eldest(shard()),
             Held::Control(shard()),
+            Held::Archive(shard()),
         ];
         self.world.unreadable.clear();
-        match random.below(24) {
+        match random.below(26) {
             0 => self.world.write_fails_after = Some(random.below(40) as u64),
             1 => self.world.read_fails_after = Some(random.below(10) as u64),
             2 => {
@@ -174,7 +183,12 @@ impl Life {
                 self.report.count(Fault::ClockJump);
                 return false;
             }
-            11 => {
+            11 | 12 if self.world.settings.archive => {
+                self.world.archive_fails = 1 + random.below(4) as u64;
+                self.report.count(Fault::ArchiveFull);
+                return false;
+            }
+            13 => {
                 self.world.monotonic_us += random.below(20_000_000) as u64;
                 self.report.count(Fault::TimePassed);
                 return false;
@@ -375,6 +389,10 @@ impl Life {
         if self.random.one_in(6) {
             self.rot(at_rest || end == End::Stop);
         }
+        let is_whole = !self.world.storage.has_rot();
+        if self.world.settings.archive {
+            self.world.journal.is_told(&self.world.storage, is_whole)?;
+        }
         if let Err(error) = self.world.try_start() {
             log::debug!("it does not start: {error}");
             self.mend(&error)?;
@@ -382,7 +400,9 @@ impl Life {
         }
         self.world.storage.heal();
         self.models.iter_mut().for_each(Model::restart);
-        self.check()
+        self.check()?;
+        let (world, coins) = (&mut self.world, &self.guess.ans);
+        if world.settings.archive { world.journal.leads_to(&world.storage, coins, is_whole) } else { Ok(()) }
     }
 
     /// Damage keeps the node from starting: it is looked at and repaired as an operator would, or, where something is
@@ -438,6 +458,8 @@ impl Life {
         if !logs_too {
             data.retain(|(path, _)| !path.contains("segment"));
         }
+        // Nobody but the journal reads what is there, and it tells of damage; its own tests see to that.
+        data.retain(|(path, _)| !path.starts_with(files::ARCHIVE));
         for _ in 0..1 + self.random.below(2) {
             // Any file as likely as any other, however large.
             let mut files: Vec<&String> = data.iter().map(|(path, _)| path).collect();
@@ -482,12 +504,17 @@ fn clients(key_coin: CoinId, an: Secret) -> Vec<Client> {
     ]
 }
 
-/// Whether a request may be answered that the disk failed: it did, or one of the pages needed is not readable.
+/// Whether a request may be answered that the disk failed: it did, or one of the pages needed is not readable, or the
+/// archive took nothing.
 fn may_fail(world: &World, op: &Op, key_coin: CoinId) -> Result<(), String> {
     let failed = (0..world.settings.shards).any(|shard| world.shard(shard).has_failed());
     let needs = op.coins().iter().chain([&key_coin]).any(|coin| world.unreadable.contains(&coin.page()));
     let of_an_offer = matches!(op, Op::Buy { .. } | Op::TakeBack(..)) && !world.unreadable.is_empty();
-    if failed || needs || of_an_offer { Ok(()) } else { Err(format!("the disk did not fail for {op:?}")) }
+    if failed || needs || of_an_offer || world.archive_has_failed {
+        Ok(())
+    } else {
+        Err(format!("the disk did not fail for {op:?}"))
+    }
 }
 
 /// A request, for whoever reads a trace. The secrets are made up.

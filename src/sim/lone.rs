@@ -36,7 +36,7 @@ impl Lone {
     pub fn new(coins: &[(CoinId, Secret)], cache_pages: usize) -> Self {
         let config = Config::default();
         let settlement = [Settlement::Trusted; TradeCoin::ALL.len()];
-        let settings = Settings { shards: 1, cache_pages, settlement, ..config.settings() };
+        let settings = Settings { shards: 1, cache_pages, settlement, archive: false, ..config.settings() };
         let storage = Memory::new();
         recovery::initialise(&storage, Geometry::default()).expect("a new storage in memory");
         let opened = recovery::open(&storage, 1, Geometry::default()).expect("a new storage in memory");
@@ -95,7 +95,7 @@ impl Lone {
                     on_disk.bytes_mut().copy_from_slice(&bytes[page_at(index)..][..PAGE_BYTES]);
                 }
             }
-            DiskOp::Write { .. } => {}
+            DiskOp::Write { .. } | DiskOp::Archive(_) => {}
         }
         op
     }

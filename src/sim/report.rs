@@ -19,6 +19,8 @@ pub enum Fault {
     ReadFailed,
     /// No write found room on the disk.
     DiskFull,
+    /// The archive had no room.
+    ArchiveFull,
     /// A bit flipped at rest.
     Rot,
     /// One shard's disk was slow.
@@ -37,7 +39,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every one, in order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::PowerLoss,
         Self::Kill,
         Self::Stop,
@@ -45,6 +47,7 @@ impl Fault {
         Self::WriteFailed,
         Self::ReadFailed,
         Self::DiskFull,
+        Self::ArchiveFull,
         Self::Rot,
         Self::SlowDisk,
         Self::SlowRoad,
@@ -61,6 +64,7 @@ impl Fault {
         "failed writes",
         "failed reads",
         "full disks",
+        "full archives",
         "flipped bits",
         "slow disks",
         "slow roads",

@@ -17,7 +17,7 @@ use crate::store::layout::{BLOCK_BYTES, PAGE_BYTES, PageFrame, PageState};
 use crate::store::pages::{PageWriter, read_page, read_pages};
 use crate::store::storage::{Memory, Storage};
 use crate::store::wal::{Geometry, record_bytes};
-use crate::store::{files, recovery};
+use crate::store::{archive, files, recovery};
 use crate::wire::header::{KeyName, NodeIdentity};
 use crate::wire::reply;
 use crate::wire::request::Request;
@@ -25,6 +25,7 @@ use crate::wire::seal::{self, Key, RequestRandom};
 use crate::wire::status::Status;
 
 use super::Seeded;
+use super::journal::Expected;
 
 /// How a world is made.
 #[derive(Clone, Debug)]
@@ -37,6 +38,8 @@ pub struct WorldOptions {
     pub seed: u64,
     /// The sizes of each shard's log.
     pub geometry: Geometry,
+    /// Whether it keeps what the logs held.
+    pub archive: bool,
 }
 
 impl WorldOptions {
@@ -48,7 +51,7 @@ impl WorldOptions {
             batch_bytes_max: 64 << 10,
             record_bytes_max: record_bytes(1000, 1),
         };
-        Self { shards, cache_pages: 8, seed, geometry }
+        Self { shards, cache_pages: 8, seed, geometry, archive: false }
     }
 
     /// A log that is full after a few commands, none of which names more than 64 coins.
@@ -60,6 +63,11 @@ impl WorldOptions {
             record_bytes_max: record_bytes(64, 1),
         };
         Self { geometry, ..self }
+    }
+
+    /// With an archive.
+    pub fn with_archive(self) -> Self {
+        Self { archive: true, ..self }
     }
 
     fn settings(&self) -> Settings {
@@ -78,6 +86,7 @@ impl WorldOptions {
             reservation_ms: 16_000,
             pown_sum: true,
             durable: true,
+            archive: self.archive,
             settlement: [Settlement::Trusted; TradeCoin::ALL.len()],
             identifier: Identifier::Hashed,
         }
@@ -119,6 +128,8 @@ pub enum Held {
     Eldest(u8),
     /// A shard's writes of its control block.
     Control(u8),
+    /// A shard's way to the archive.
+    Archive(u8),
 }
 
 /// A running node and its made-up surroundings.
@@ -141,6 +152,10 @@ pub struct World {
     pub failed: (u64, u64),
     /// No write finds room on the disk.
     pub disk_full: bool,
+    /// So many times from now on the archive takes nothing.
+    pub archive_fails: u64,
+    /// Whether it has, since the start.
+    pub archive_has_failed: bool,
     /// How slow the disk is: 1 as fast as messages, 16 a sixteenth of that.
     pub disk_slowness: usize,
     /// What is slow: it happens only once it is taken out of here.
@@ -151,6 +166,8 @@ pub struct World {
     pub drawn: Vec<[u8; 16]>,
     /// Messages from one shard to another so far.
     pub messages_sent: u64,
+    /// What the journal must tell.
+    pub journal: Expected,
     geometry: Geometry,
     random: Seeded,
     shards: Vec<Shard>,
@@ -184,11 +201,14 @@ impl World {
             unreadable: Vec::new(),
             failed: (0, 0),
             disk_full: false,
+            archive_fails: 0,
+            archive_has_failed: false,
             disk_slowness: 1,
             held: Vec::new(),
             digest: options.seed,
             drawn: Vec::new(),
             messages_sent: 0,
+            journal: Expected::default(),
             geometry: options.geometry,
             random: Seeded(options.seed),
             shards: Vec::new(),
@@ -214,6 +234,9 @@ impl World {
     /// What is wrong with the directory. It can be tried again.
     pub fn try_start(&mut self) -> Result<(), StoreError> {
         let shards = self.settings.shards;
+        if self.settings.archive {
+            archive::make(&self.storage)?;
+        }
         let opened = recovery::open(&self.storage, shards, self.geometry)?;
         self.shards = build_all(&self.settings, &opened, self.geometry, &mut self.random, |mut page| {
             read_pages(&self.storage, &opened.used, &mut page)
@@ -240,6 +263,8 @@ impl World {
         self.write_fails_after = None;
         self.read_fails_after = None;
         self.disk_full = false;
+        self.archive_fails = 0;
+        self.archive_has_failed = false;
         self.held.clear();
         if power {
             self.storage.crash(self.random.number());
@@ -403,16 +428,19 @@ impl World {
 
     /// The disk operations that are not held up.
     fn disk_operations(&self) -> Vec<usize> {
-        let writes = |(shard, op): &(u8, DiskOp), of: u8| *shard == of && !matches!(op, DiskOp::ReadPage { .. });
+        let is_write = |op: &DiskOp| matches!(op, DiskOp::Write { .. } | DiskOp::WritePages { .. });
+        let writes = |(shard, op): &(u8, DiskOp), of: u8| *shard == of && is_write(op);
         let eldest = |index: usize| !self.disk[..index].iter().any(|op| writes(op, self.disk[index].0));
         let held = |index: usize| {
             let (shard, op) = &self.disk[index];
             let read = matches!(op, DiskOp::ReadPage { .. });
+            let write = is_write(op);
             self.held.iter().any(|held| match held {
                 Held::Road(..) => false,
                 Held::Disk(slow) => slow == shard,
                 Held::Reads(slow) => slow == shard && read,
-                Held::Eldest(slow) => slow == shard && !read && eldest(index),
+                Held::Eldest(slow) => slow == shard && write && eldest(index),
+                Held::Archive(slow) => slow == shard && matches!(op, DiskOp::Archive(_)),
                 Held::Control(slow) => slow == shard && matches!(op, DiskOp::Write { file: ShardFile::Control, .. }),
             })
         };
@@ -449,6 +477,7 @@ impl World {
         }
         for op in out.disk {
             log::debug!("  shard {shard} asks for {}", told(&op));
+            self.journal.asked(shard, &op);
             writes(shard, &op, |_, offset, bytes| self.digest = mix(self.digest, offset, bytes));
             self.disk.push((shard, op));
         }
@@ -467,6 +496,13 @@ impl World {
                 }
                 read.err().map(|_| EIO)
             }
+            // A disk of its own, as it were.
+            DiskOp::Archive(_) if self.archive_fails > 0 => {
+                self.archive_fails -= 1;
+                self.archive_has_failed = true;
+                Some(ENOSPC)
+            }
+            DiskOp::Archive(full) => archive::keep(&self.storage, &full.source, full.last_batch).err().map(|_| EIO),
             _ if self.disk_full => Some(ENOSPC),
             op if is_over(&mut self.write_fails_after) => {
                 self.write_in_part(shard, op);
@@ -480,17 +516,27 @@ impl World {
                 failed
             }
         };
-        if error.is_some() {
+        if error.is_some() && !matches!(op, DiskOp::Archive(_)) {
             let reads = matches!(op, DiskOp::ReadPage { .. });
             *(if reads { &mut self.failed.0 } else { &mut self.failed.1 }) += 1;
         }
         let outcome = if error.is_some() { "failed" } else { "done" };
         log::debug!("  shard {shard}: {} {outcome}", told(&op));
+        if error.is_none() {
+            self.journal.done(shard, &op);
+        }
         DiskDone { op, result: error.map_or(Ok(()), |errno| Err(DiskError { errno })) }
     }
 
     /// A write that does not come to its end: which of its bytes the disk has, the next crash decides.
     fn write_in_part(&mut self, shard: u8, op: &DiskOp) {
+        if let DiskOp::Archive(full) = op {
+            self.storage.crash_after(1 + self.random.below(8) as u64);
+            let kept = archive::keep(&self.storage, &full.source, full.last_batch);
+            log::debug!("  a segment was being archived: {kept:?}");
+            self.storage.go_on();
+            return;
+        }
         writes(shard, op, |path, offset, bytes| {
             self.storage.write_at(path, offset, bytes).expect("a file of the data directory");
         });
@@ -513,6 +559,7 @@ fn told(op: &DiskOp) -> String {
         }
         DiskOp::Write { file, offset, length, .. } => format!("a write of {length} bytes at {offset} of {file:?}"),
         DiskOp::WritePages { pages, .. } => format!("a write of {} pages in place", pages.len()),
+        DiskOp::Archive(full) => format!("segment {} to be archived", full.source.tail.segment),
     }
 }
 
@@ -534,7 +581,7 @@ fn is_over(left: &mut Option<u64>) -> bool {
 /// Shows each write of an operation: file, place, bytes.
 fn writes(shard: u8, op: &DiskOp, mut write: impl FnMut(&str, u64, &[u8])) {
     match op {
-        DiskOp::ReadPage { .. } => {}
+        DiskOp::ReadPage { .. } | DiskOp::Archive(_) => {}
         DiskOp::Write { file, offset, bytes, length } => {
             write(&file.path(ShardId(shard)), *offset, &bytes[..*length]);
         }

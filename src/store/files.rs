@@ -7,6 +7,8 @@ use crate::coin::{Denomination, PAGES_PER_DENOMINATION, PageNumber};
 pub const COINS: &str = "coins";
 /// The directory of the logs, one directory a shard.
 pub const LOGS: &str = "log";
+/// The directory of the archive of the logs.
+pub const ARCHIVE: &str = "archive";
 /// What makes a directory a data directory.
 pub const NODE: &str = "node";
 /// Locked by the process that uses the directory.

@@ -7,6 +7,7 @@
 //! coins/<00..14>.pages   a denomination each: page n of it at byte n * 20,480; a hole was never used
 //! log/<shard>/control    what of the log is in place, and where the rest begins
 //! log/<shard>/segment-<slot>, double, orders-0, orders-1
+//! archive/                what the logs held, where it is to be kept
 //! ```
 //!
 //! Pure parts, used by the shards: [`layout`], [`wal`]'s writer, [`control`], [`double_write`], [`orders`].
@@ -15,6 +16,7 @@
 //! # Layout
 //! * [`layout`]: aligned memory and the page of 1024 coins
 //! * [`wal`]: the log of commit records
+//! * [`archive`]: what the logs held, kept and told again
 //! * [`control`]: the control block
 //! * [`double_write`]: the area that pages pass through on their way to their place
 //! * [`orders`]: payout addresses of trade lockers
@@ -29,6 +31,7 @@
 //! * [`files`]: the names of all of them
 //! * [`error`]: what can be wrong
 
+pub mod archive;
 pub mod control;
 pub mod create;
 pub mod double_write;

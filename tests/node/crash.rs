@@ -20,6 +20,7 @@ use std::time::{Duration, SystemTime};
 use crate::holder::{CLIENTS, Holder, value, value_of};
 use crate::net::NetClient;
 use crate::program::Node;
+use raida::coin::{CoinId, Secret};
 use raida::sim::{Seeded, World};
 use raida::store::recovery;
 use raida::store::storage::Directory;
@@ -81,6 +82,11 @@ impl Lab {
     pub fn agrees(&mut self, node: &Node) {
         self.check(node);
         assert_eq!((self.lost, self.half_done), (0, 0), "coins lost, commands half done");
+    }
+
+    /// The coins of all clients, with their ANs.
+    pub fn coins(&self) -> impl Iterator<Item = (CoinId, Secret)> {
+        self.holders.iter().flat_map(|holder| holder.coins.iter().map(|(&coin, &an)| (coin, an)))
     }
 
     /// Lets all clients do `act` until the node is gone or writes no more.

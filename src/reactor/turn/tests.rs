@@ -88,6 +88,7 @@ fn a_turn_that_finds_the_last_stage_is_not_slept_after() {
         core: Impatient { board: Arc::clone(&board), other, turns: 0 },
         sockets: sockets.pop().unwrap(),
         files: None,
+        archive: None,
         post,
         balance: Arc::new(Balance::new(1)),
         node: NodeIdentity { raida_id: 3, coin_id: 6 },

@@ -42,6 +42,7 @@ pub fn left_overs(storage: &dyn Storage) -> Result<Vec<String>, StoreError> {
         Ok(())
     };
     look(files::COINS, &[UNFINISHED])?;
+    look(files::ARCHIVE, &[UNFINISHED])?;
     look(files::LOGS, &[UNFINISHED, SURPLUS])?;
     for shard in log_numbers(storage)? {
         look(&files::log(shard), &[UNFINISHED])?;

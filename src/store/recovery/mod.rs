@@ -7,7 +7,7 @@
 //! 3. All logs are scanned; records up to S are skipped, of the rest the highest sequence of each coin wins. Records
 //!    are absolute, so replaying them twice is harmless. They go to their pages through log 0's double-write area.
 //! 4. Orders are merged from images and logs, the highest sequence of each AN wins, and go as one image to each log.
-//! 5. The double-write areas are emptied: a page that rots later must not be taken back to an old copy.
+//! 5. Where there is an archive, what the logs hold goes there. Then the double-write areas are emptied: a page that rots later must not be taken back to an old copy.
 //! 6. Missing logs are made, with the new S, under names that are no log's while they are incomplete.
 //! 7. The control blocks get a new epoch and the new S, log 0's first, and the number of logs. Both slots are written, so
 //!    that the loss of one loses nothing.
@@ -17,12 +17,13 @@
 //! is at or below S. Log 0's block names as many logs as there are, or fewer until steps 6 to 8 are through; so a log
 //! that somebody removed is missed.
 
-pub(super) mod logs;
-pub(super) mod replay;
+pub(in crate::store) mod logs;
+pub(in crate::store) mod replay;
 
 #[cfg(test)]
 mod tests;
 
+use super::archive;
 use super::control::{Control, UsedPages};
 use super::error::StoreError;
 use super::files;
@@ -117,6 +118,11 @@ fn open_checked(
         scanned.push(read_log(storage, &mut replay, control)?);
     }
     replay.write_pages(storage, &mut used)?;
+    if archive::is_there(storage)? {
+        for (control, scanned) in controls.iter().zip(&scanned) {
+            archive::keep(storage, &replay::source(control), scanned.next_batch - 1)?;
+        }
+    }
     let orders = replay.orders();
     let target = logs::Target { shards, geometry, sequence: replay.sequence(), used, orders };
     let shards = logs::set_up(storage, controls, &scanned, &target)?;

@@ -32,8 +32,8 @@ pub struct Directory {
     writable: bool,
     /// Files in use, by name and whether opened with O_DIRECT. Emptied whenever a name changes.
     files: Mutex<HashMap<(String, bool), Arc<File>>>,
-    /// Holds the lock.
-    _lock: File,
+    /// Holds the lock; `None`: whoever looks beside a node has none.
+    _lock: Option<File>,
 }
 
 impl Directory {
@@ -64,6 +64,16 @@ impl Directory {
         Self::locked_by(lock.map_err(StoreError::io("open", &path.to_string_lossy()))?, root, false)
     }
 
+    /// The same beside a process that uses it, without a lock: for what holds true of files that change meanwhile.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn open_beside(root: &Path) -> Result<Self, StoreError> {
+        let path = root.to_string_lossy();
+        fs::read_dir(root).map_err(StoreError::io("open", &path))?;
+        Ok(Self::over(root, false, None))
+    }
+
     fn locked_by(lock: File, root: &Path, writable: bool) -> Result<Self, StoreError> {
         let path = root.join(files::LOCK);
         let name = path.to_string_lossy();
@@ -79,11 +89,16 @@ impl Directory {
             }
             attempts_left -= 1;
         }
+        Ok(Self::over(root, writable, Some(lock)))
+    }
+
+    fn over(root: &Path, writable: bool, lock: Option<File>) -> Self {
+        let path = root.join(files::LOCK);
         let direct = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(&path).is_ok();
         if !direct && writable {
             log::warn!("{}: the file system has no O_DIRECT, going through the page cache", root.display());
         }
-        Ok(Self { root: root.to_path_buf(), direct, writable, files: Mutex::default(), _lock: lock })
+        Self { root: root.to_path_buf(), direct, writable, files: Mutex::default(), _lock: lock }
     }
 
     /// Where it is.
@@ -201,6 +216,11 @@ impl Storage for Directory {
     fn remove_directory(&self, path: &str) -> Result<(), StoreError> {
         self.forget();
         fs::remove_dir(self.root.join(path)).map_err(StoreError::io("remove", path))
+    }
+
+    fn done_with(&self, path: &str) {
+        let mut files = self.files.lock().expect("no panic under this lock");
+        files.retain(|(name, _), _| name != path);
     }
 
     fn sync_directory(&self, path: &str) -> Result<(), StoreError> {

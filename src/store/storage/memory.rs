@@ -105,6 +105,11 @@ impl Memory {
         self.disk().left = Some(operations);
     }
 
+    /// Takes back a crash that was planned: only the operations of one thread came to nothing.
+    pub fn go_on(&self) {
+        self.disk().left = None;
+    }
+
     /// Operations that changed something so far.
     pub fn operations(&self) -> u64 {
         self.disk().operations

@@ -41,6 +41,9 @@ pub trait Storage: Sync {
     /// Makes the names in a directory durable; `""` is the data directory itself.
     fn sync_directory(&self, path: &str) -> Result<(), StoreError>;
 
+    /// Says that a file will not be read again soon, so that it need not be kept open.
+    fn done_with(&self, _path: &str) {}
+
     /// Fills `bytes` as [`Storage::read_at`] does, with zeros from where the file ends, or where it is not there.
     fn read_what_is_there(&self, path: &str, offset: u64, bytes: &mut [u8]) -> Result<(), StoreError> {
         let there = self.length(path)?.unwrap_or(0).saturating_sub(offset).min(bytes.len() as u64);

@@ -206,6 +206,7 @@ pub struct Commit {
 pub struct CommitRecord<'a> {
     /// Sequence, time, command.
     pub commit: Commit,
+    checksum: u32,
     changes: &'a [u8],
     orders: &'a [u8],
 }
@@ -228,7 +229,12 @@ impl<'a> CommitRecord<'a> {
             && orders.chunks_exact(Order::BYTES).all(|bytes| Order::decode(bytes).is_some());
         let commit =
             Commit { sequence: be_u64(record, 8), unix_ms: be_u64(record, 16), group: record[24], code: record[25] };
-        decodes.then_some((Self { commit, changes, orders }, rest))
+        decodes.then_some((Self { commit, checksum: be_u32(record, 4), changes, orders }, rest))
+    }
+
+    /// The CRC-32C of all it says.
+    pub fn checksum(&self) -> u32 {
+        self.checksum
     }
 
     /// Its changes.

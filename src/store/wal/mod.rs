@@ -6,6 +6,7 @@
 //!
 //! * [`mod@format`]: batches and commit records, byte by byte
 //! * [`writer`]: [`Log`], the state machine that fills batches and keeps the ring
+//! * [`batches`]: follows the chain of batches
 //! * [`scanner`]: [`scan`], what recovery reads
 //! * [`listing`]: all that is in a segment
 //!
@@ -24,6 +25,7 @@
 //! the mark was, and rot in both the last batch and its mark. There the log ends a few batches early. Rot in the mark
 //! alone loses nothing.
 
+pub mod batches;
 pub mod format;
 pub mod listing;
 pub mod scanner;
@@ -32,6 +34,7 @@ pub mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use batches::{Batches, Source};
 pub use format::{Change, Commit, CommitRecord, Geometry, LogTail, PlaceKind, WINDOW, record_bytes};
-pub use scanner::{Lost, Scanned, Source, scan, wrong_segments};
-pub use writer::{Counters, Log, LogStart, LogWrite, Ticket};
+pub use scanner::{Lost, Scanned, scan, wrong_segments};
+pub use writer::{Counters, FullSegment, Log, LogStart, LogWrite, Ticket};

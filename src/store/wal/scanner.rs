@@ -1,14 +1,11 @@
 //! Reads a log back: what recovery sees of it.
 //!
-//! From the tail the chain is followed: each batch must have the writer, epoch, next number and chain that are expected,
-//! and be whole. Where it is not at this place it may be at the start of the next segment. At the first break the log
-//! ends, unless a later batch of this epoch says that the missing one was durable: that is reported as [`Lost`]. Batches
-//! that a recycled segment still holds never match, nor prove anything: their numbers are lower.
+//! The records of [`Batches`], as far as those go. There the log ends, unless a later batch of this epoch says that the
+//! missing one was durable: that is reported as [`Lost`]. Batches that a recycled segment still holds prove nothing: their
+//! numbers are lower.
 
-use super::format::{
-    BATCH_BYTES_BOUND, BatchHeader, CommitRecord, HEADER_BYTES, LogTail, PROOF_WITHIN_BYTES, WINDOW, whole_blocks,
-};
-use crate::mutant::{self, Mutant};
+use super::batches::{Batches, Source};
+use super::format::{BatchHeader, CommitRecord, PROOF_WITHIN_BYTES, WINDOW};
 use crate::store::control::COUNTER_MAX;
 use crate::store::error::StoreError;
 use crate::store::files;
@@ -17,21 +14,6 @@ use crate::store::storage::Storage;
 
 /// How much is read at once while looking for proof.
 const CHUNK_BYTES: usize = 256 << 10;
-
-/// Which log to read, from where.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Source {
-    /// The shard.
-    pub writer: u8,
-    /// The epoch in its control block.
-    pub epoch: u64,
-    /// The tail in its control block.
-    pub tail: LogTail,
-    /// Segments of the log; 0: there is nothing to read.
-    pub segments: u16,
-    /// Bytes of a segment.
-    pub segment_bytes: u64,
-}
 
 /// What was read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -87,13 +69,10 @@ pub fn scan(
     source: &Source,
     visit: &mut dyn FnMut(&CommitRecord<'_>) -> Result<(), StoreError>,
 ) -> Result<Scanned, StoreError> {
-    let lengths = (0..source.segments).map(|slot| storage.length(&files::segment(source.writer, slot)));
-    let lengths = lengths.map(|length| Ok(length?.unwrap_or(0))).collect::<Result<Vec<u64>, StoreError>>()?;
     let mut scanner = Scanner {
         storage,
         source,
-        segment: source.tail.segment,
-        offset: 0,
+        batches: Batches::new(storage, *source)?,
         scanned: Scanned {
             next_batch: source.tail.batch,
             previous_crc: source.tail.previous_crc,
@@ -102,15 +81,15 @@ pub fn scan(
             lost: None,
             is_cut_off: false,
         },
-        lengths,
-        is_short: false,
-        bytes: AlignedBytes::zeroed(0),
     };
+    while let Some(header) = scanner.batches.advance()? {
+        scanner.visit_records(&header, visit)?;
+    }
+    let Scanner { batches, scanned, .. } = &mut scanner;
+    scanned.next_batch = batches.next_batch();
+    scanned.previous_crc = batches.previous_crc();
+    scanned.is_cut_off = batches.is_cut_off();
     if source.segments > 0 {
-        while scanner.step(visit)? {
-            scanner.is_short = false;
-        }
-        scanner.scanned.is_cut_off = scanner.is_short;
         scanner.scanned.lost = scanner.look_for_proof()?;
     }
     Ok(scanner.scanned)
@@ -119,80 +98,19 @@ pub fn scan(
 struct Scanner<'a> {
     storage: &'a dyn Storage,
     source: &'a Source,
-    segment: u16,
-    offset: u64,
+    batches: Batches<'a>,
     scanned: Scanned,
-    /// What the segments' files have.
-    lengths: Vec<u64>,
-    /// Whether something was read since the last batch where a file has ended.
-    is_short: bool,
-    bytes: AlignedBytes,
 }
 
 impl Scanner<'_> {
-    /// Reads the next batch; `false`: there is none.
-    fn step(&mut self, visit: &mut dyn FnMut(&CommitRecord<'_>) -> Result<(), StoreError>) -> Result<bool, StoreError> {
-        let mut found = self.expected_batch(self.segment, self.offset)?;
-        if found.is_none() && self.offset > 0 {
-            let (next, is_short) = ((self.segment + 1) % self.source.segments, self.is_short);
-            found = self.expected_batch(next, 0)?;
-            // Any batch would have found room here: what is not there was never due.
-            if self.source.segment_bytes - self.offset >= BATCH_BYTES_BOUND {
-                self.is_short = is_short;
-            }
-            if found.is_some() {
-                (self.segment, self.offset) = (next, 0);
-            }
-        }
-        let Some((header, crc)) = found else { return Ok(false) };
-        self.visit_records(&header, visit)?;
-        self.offset += whole_blocks(header.used as usize) as u64;
-        self.scanned.next_batch += 1;
-        self.scanned.previous_crc = crc;
-        Ok(true)
-    }
-
-    /// The header and CRC of the batch expected next, if it is here and whole; its bytes are then in `self.bytes`.
-    fn expected_batch(&mut self, segment: u16, offset: u64) -> Result<Option<(BatchHeader, u32)>, StoreError> {
-        let Some(header) = self.header(segment, offset)? else { return Ok(None) };
-        let stale = mutant::is(Mutant::RecycledSegmentReplayed) && header.number != self.scanned.next_batch;
-        let expected = stale
-            || header.writer == self.source.writer
-                && header.epoch == self.source.epoch
-                && header.number == self.scanned.next_batch
-                && header.previous_crc == self.scanned.previous_crc;
-        let length = whole_blocks(header.used as usize);
-        if !expected || length as u64 > self.source.segment_bytes - offset {
-            return Ok(None);
-        }
-        self.read(segment, offset, length)?;
-        Ok(header.whole(&self.bytes[..length]).map(|crc| (header, crc)))
-    }
-
-    fn header(&mut self, segment: u16, offset: u64) -> Result<Option<BatchHeader>, StoreError> {
-        if offset + BLOCK_BYTES as u64 > self.source.segment_bytes {
-            return Ok(None);
-        }
-        self.read(segment, offset, BLOCK_BYTES)?;
-        Ok(BatchHeader::decode(&self.bytes))
-    }
-
-    fn read(&mut self, segment: u16, offset: u64, length: usize) -> Result<(), StoreError> {
-        if self.bytes.len() < length {
-            self.bytes = AlignedBytes::zeroed(length);
-        }
-        self.is_short |= offset + length as u64 > self.lengths[usize::from(segment)];
-        let path = files::segment(self.source.writer, segment);
-        self.storage.read_what_is_there(&path, offset, &mut self.bytes[..length])
-    }
-
     fn visit_records(
         &mut self,
         header: &BatchHeader,
         visit: &mut dyn FnMut(&CommitRecord<'_>) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let path = || files::segment(self.source.writer, self.segment);
-        let mut rest = &self.bytes[HEADER_BYTES..header.used as usize];
+        let Self { source, batches, scanned, .. } = self;
+        let path = || files::segment(source.writer, batches.segment());
+        let mut rest = batches.records(header);
         for _ in 0..header.records {
             let Some((record, after)) = CommitRecord::decode(rest) else {
                 return Err(StoreError::DamagedFile { path: path(), why: "a whole batch holds a broken record" });
@@ -200,11 +118,11 @@ impl Scanner<'_> {
             if record.commit.sequence > COUNTER_MAX {
                 return Err(StoreError::DamagedFile { path: path(), why: "a sequence is past the end of all" });
             }
-            if record.commit.sequence <= self.scanned.highest_sequence {
+            if record.commit.sequence <= scanned.highest_sequence {
                 return Err(StoreError::DamagedFile { path: path(), why: "its sequences do not rise" });
             }
-            self.scanned.highest_sequence = record.commit.sequence;
-            self.scanned.records += 1;
+            scanned.highest_sequence = record.commit.sequence;
+            scanned.records += 1;
             visit(&record)?;
             rest = after;
         }
@@ -222,7 +140,7 @@ impl Scanner<'_> {
     fn look_for_proof(&mut self) -> Result<Option<Lost>, StoreError> {
         let mut highest_sequence = None;
         let mut chunk = AlignedBytes::zeroed(CHUNK_BYTES);
-        let (mut segment, mut offset) = (self.segment, self.offset);
+        let (mut segment, mut offset) = self.batches.place();
         let mut look = PROOF_WITHIN_BYTES;
         loop {
             while offset < self.source.segment_bytes && (look > 0 || offset == 0) {
@@ -236,7 +154,7 @@ impl Scanner<'_> {
                         continue;
                     };
                     look = PROOF_WITHIN_BYTES;
-                    if header.durable >= self.scanned.next_batch && self.is_whole(segment, at, &header)? {
+                    if header.durable >= self.scanned.next_batch && self.batches.is_whole(segment, at, &header)? {
                         highest_sequence = highest_sequence.max(Some(header.highest_sequence));
                     }
                 }
@@ -244,7 +162,7 @@ impl Scanner<'_> {
             }
             (segment, offset) = ((segment + 1) % self.source.segments, 0);
             if segment == self.source.tail.segment {
-                let (segment, offset) = self.due();
+                let (segment, offset) = self.batches.due();
                 return Ok(highest_sequence.map(|highest_sequence| Lost { segment, offset, highest_sequence }));
             }
         }
@@ -259,23 +177,5 @@ impl Scanner<'_> {
             && header.epoch == self.source.epoch
             && (missing + 1..missing + blocks).contains(&header.number)
             && (header.number - WINDOW.min(header.number)..header.number).contains(&header.durable)
-    }
-
-    fn is_whole(&mut self, segment: u16, offset: u64, header: &BatchHeader) -> Result<bool, StoreError> {
-        let length = whole_blocks(header.used as usize);
-        if length as u64 > self.source.segment_bytes - offset {
-            return Ok(false);
-        }
-        self.read(segment, offset, length)?;
-        Ok(header.whole(&self.bytes[..length]).is_some())
-    }
-
-    /// Where the missing batch is due: behind the last one, or at the next segment's beginning where that one is full.
-    fn due(&self) -> (u16, u64) {
-        if self.offset < self.source.segment_bytes {
-            (self.segment, self.offset)
-        } else {
-            ((self.segment + 1) % self.source.segments, 0)
-        }
     }
 }

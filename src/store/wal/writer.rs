@@ -4,6 +4,9 @@
 //! [`Log::next_write`] whenever the disk may get more, [`Log::written`] when a write is durable, and then its
 //! [`Ticket`] is at or below [`Log::durable`]. A log at rest gets one [`Log::mark`].
 //!
+//! The way of a segment: full; archived, where the log has an archive ([`Log::next_to_archive`], [`Log::archived`]); in
+//! place, as a checkpoint says ([`Log::recyclable`]); overwritten after [`Log::release`].
+//!
 //! # Why a reservation can always be honoured
 //! * *On disk.* A record alone in a batch costs whole blocks. Joining records in a batch costs no more than
 //!   that, and a batch that goes to the next segment wastes less than the largest batch at the old one's end. So a
@@ -13,6 +16,7 @@
 
 use std::collections::VecDeque;
 
+use super::batches::Source;
 use super::format::{
     BatchHeader, Change, Commit, Geometry, HEADER_BYTES, LogTail, WINDOW, encode_record, record_bytes, whole_blocks,
 };
@@ -98,6 +102,17 @@ struct Segment {
     start: LogTail,
     last_batch: u64,
     highest_sequence: u64,
+    /// Whether it is in the archive, or need not be.
+    archived: bool,
+}
+
+/// A full segment for the archive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FullSegment {
+    /// It alone, as what is to be read.
+    pub source: Source,
+    /// The number of its last batch; all of them are durable.
+    pub last_batch: u64,
 }
 
 /// A shard's log, writing side.
@@ -105,6 +120,8 @@ pub struct Log {
     writer: u8,
     epoch: u64,
     geometry: Geometry,
+    /// Whether a segment must be archived before it is overwritten.
+    has_archive: bool,
     /// Batches not yet with the disk, the one being filled last.
     waiting: VecDeque<OpenBatch>,
     buffers: Vec<AlignedBytes>,
@@ -136,11 +153,13 @@ impl Log {
         assert!(start.tail.segment < geometry.segments && start.tail.batch > 0);
         let buffers = WINDOW as usize + WAITING;
         let mut segments = VecDeque::with_capacity(usize::from(geometry.segments));
-        segments.push_back(Segment { start: start.tail, last_batch: start.tail.batch - 1, highest_sequence: 0 });
+        let (last_batch, archived) = (start.tail.batch - 1, true);
+        segments.push_back(Segment { start: start.tail, last_batch, highest_sequence: 0, archived });
         Self {
             writer: start.writer,
             epoch: start.epoch,
             geometry,
+            has_archive: false,
             waiting: VecDeque::with_capacity(buffers),
             buffers: (0..buffers).map(|_| AlignedBytes::zeroed(geometry.batch_bytes_max)).collect(),
             in_flight: VecDeque::with_capacity(WINDOW as usize),
@@ -155,6 +174,13 @@ impl Log {
             reserved_disk_bytes: 0,
             counters: Counters::default(),
         }
+    }
+
+    /// The same log, whose segments are archived before they are overwritten. Right after [`Log::new`].
+    pub fn with_archive(mut self) -> Self {
+        self.has_archive = true;
+        self.segments.iter_mut().for_each(|segment| segment.archived = false);
+        self
     }
 
     /// Sets room aside for a record of so many bytes ([`record_bytes`]). `false`: not now; a checkpoint or a
@@ -314,16 +340,48 @@ impl Log {
         self.recyclable(u64::MAX).is_some()
     }
 
+    /// Whether nothing but the archive can make room: every segment is in use, and the first is not archived.
+    pub fn waits_for_archive(&self) -> bool {
+        self.segments.len() == usize::from(self.geometry.segments) && !self.segments[0].archived
+    }
+
     /// The tail as of the last [`Log::release`]: what a control block says that recycles nothing.
     pub fn tail(&self) -> LogTail {
         self.segments[0].start
+    }
+
+    /// The first segment that is full and durable and not archived; the same until [`Log::archived`].
+    pub fn next_to_archive(&self) -> Option<FullSegment> {
+        let full = self.segments.len() - 1;
+        let segment = self.segments.iter().take(full).find(|segment| !segment.archived)?;
+        let source = Source {
+            writer: self.writer,
+            epoch: self.epoch,
+            tail: segment.start,
+            segments: self.geometry.segments,
+            segment_bytes: self.geometry.segment_bytes,
+        };
+        let last_batch = segment.last_batch;
+        (last_batch <= self.durable().0).then_some(FullSegment { source, last_batch })
+    }
+
+    /// A segment that [`Log::next_to_archive`] gave is in the archive, durably.
+    ///
+    /// # Panics
+    /// When it is no segment of this log.
+    pub fn archived(&mut self, full: &FullSegment) {
+        let segment = self.segments.iter_mut().find(|segment| segment.start == full.source.tail);
+        segment.expect("a segment stays until it is archived").archived = true;
     }
 
     /// The tail to put into the control block once everything up to `sequence` is in place; `None` where that
     /// recycles no segment. Until [`Log::release`] nothing is overwritten.
     pub fn recyclable(&self, sequence: u64) -> Option<LogTail> {
         let durable = self.durable().0;
-        let needed = |segment: &Segment| segment.highest_sequence > sequence || segment.last_batch > durable;
+        let needed = |segment: &Segment| {
+            let kept = segment.archived || mutant::is(Mutant::ArchiveNotAwaited);
+            segment.highest_sequence > sequence || segment.last_batch > durable || !kept
+        };
         let last = self.segments.len() - 1;
         match self.segments.iter().take(last).position(needed).unwrap_or(last) {
             0 => None,
@@ -365,7 +423,8 @@ impl Log {
                 batch: self.next_number,
                 previous_crc: self.previous_crc,
             };
-            self.segments.push_back(Segment { start, last_batch: self.next_number, highest_sequence });
+            let (last_batch, archived) = (self.next_number, !self.has_archive);
+            self.segments.push_back(Segment { start, last_batch, highest_sequence, archived });
             self.offset = 0;
         }
         let segment = self.segments.back_mut().expect("never empty");
