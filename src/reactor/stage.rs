@@ -1,8 +1,9 @@
-//! The life of a node as its reactors see it: a stage that one thread sets and all reactors follow.
+//! The life of a node as its reactors see it: a stage that one thread sets and all reactors follow, and a roll call
+//! that each reactor which turns answers.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
@@ -26,9 +27,10 @@ impl Stage {
     const ALL: [Self; 5] = [Self::Serve, Self::Drain, Self::Finish, Self::Leave, Self::Over];
 }
 
-/// The stage, and what wakes each reactor to look at it.
+/// The stage, the last roll call, and what wakes each reactor to look at them.
 pub struct StageBoard {
     stage: AtomicU8,
+    roll_calls: AtomicU64,
     bells: Vec<EventFd>,
 }
 
@@ -37,7 +39,7 @@ impl StageBoard {
     pub fn new(reactors: usize) -> io::Result<Self> {
         let flags = EfdFlags::EFD_CLOEXEC;
         let bells = (0..reactors).map(|_| EventFd::from_value_and_flags(0, flags)).collect::<Result<_, _>>()?;
-        Ok(Self { stage: AtomicU8::new(Stage::Serve as u8), bells })
+        Ok(Self { stage: AtomicU8::new(Stage::Serve as u8), roll_calls: AtomicU64::new(0), bells })
     }
 
     /// The stage.
@@ -49,12 +51,28 @@ impl StageBoard {
     pub fn set(&self, stage: Stage) {
         assert!(stage > self.stage());
         self.stage.store(stage as u8, Ordering::Release);
+        self.ring();
+    }
+
+    /// Asks every reactor for a sign, and returns the number of this roll call.
+    pub fn call_roll(&self) -> u64 {
+        let number = self.roll_calls.fetch_add(1, Ordering::Release) + 1;
+        self.ring();
+        number
+    }
+
+    /// The number of the last roll call; 0 before the first.
+    pub fn roll_call(&self) -> u64 {
+        self.roll_calls.load(Ordering::Acquire)
+    }
+
+    fn ring(&self) {
         for bell in &self.bells {
             bell.write(1).expect("an eventfd takes a few ones");
         }
     }
 
-    /// What becomes readable when the stage changes.
+    /// What becomes readable when the stage changes or the roll is called.
     pub fn bell(&self, reactor: usize) -> BorrowedFd<'_> {
         self.bells[reactor].as_fd()
     }

@@ -9,4 +9,5 @@ mod kernel;
 mod net;
 mod offline;
 mod program;
+mod service_manager;
 mod transports;
