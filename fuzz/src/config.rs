@@ -46,7 +46,7 @@ fn written(config: &Config) -> String {
     text += &format!(
         "[limits]\nconnections = {}\nconnection_requests = {}\nrequests_in_flight = {}\ncoins_in_flight = {}\n\
          header_seconds = {}\nbody_seconds = {}\nidle_seconds = {}\nsend_seconds = {}\n\
-         outbound_bytes_connection = {}\noutbound_bytes_total = {}\npown_sum = {}\n",
+         outbound_bytes_connection = {}\noutbound_bytes_total = {}\ndatagram_bytes = {}\npown_sum = {}\n",
         limits.connections,
         limits.connection_requests,
         limits.requests_in_flight,
@@ -57,6 +57,7 @@ fn written(config: &Config) -> String {
         limits.send_seconds,
         limits.outbound_bytes_connection,
         limits.outbound_bytes_total,
+        limits.datagram_bytes,
         limits.pown_sum,
     );
     text += &format!(

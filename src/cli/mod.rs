@@ -102,9 +102,10 @@ fn parse(words: impl Iterator<Item = OsString>) -> Result<CommandLine, clap::Err
     CommandLine::from_arg_matches(&matches).map_err(|error| error.format(&mut table))
 }
 
-/// Logs go to standard error; RUST_LOG chooses how much (error, warn, info, debug).
+/// Logs go to standard error; RUST_LOG chooses how much (error, warn, info, debug). Without it: warnings, and every use of
+/// the treasury's key.
 fn start_log() {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn,treasury=info")).init();
 }
 
 #[cfg(test)]

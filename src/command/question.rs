@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use crate::coin::{CoinId, DENOMINATIONS, Denomination, Secret, TradeCoin};
+use crate::coin::{COINS_PER_PAGE, CoinId, DENOMINATIONS, Denomination, PageNumber, Secret, TradeCoin};
+use crate::wire::request::treasury::Wanted;
 
 /// A question. Those about places are answered under a shared lock, so that the answer is of one moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,7 +39,20 @@ pub enum Question {
         /// The denomination.
         den: Denomination,
     },
+    /// Which free serial numbers of several denominations may the treasury have? They are reserved for it. All shards
+    /// are asked.
+    Available {
+        /// The session.
+        session: u32,
+        /// The denominations.
+        wanted: Wanted,
+    },
+    /// Which coins of a denomination are in circulation? All shards are asked.
+    Minted(Denomination),
 }
+
+/// A bit for each coin of a page, least significant first.
+pub type PageBits = [u8; COINS_PER_PAGE as usize / 8];
 
 /// A trade locker in a list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,12 +74,14 @@ pub struct Findings {
     pub allowed: bool,
     /// To `Offer` and `OfferFor`: the trade locker's AN, if there is one.
     pub an: Option<Secret>,
-    /// To `Locker`, `Offer`, `OfferFor` and `SerialNumbers`.
+    /// To `Locker`, `Offer`, `OfferFor`, `SerialNumbers` and `Available`.
     pub coins: Vec<CoinId>,
     /// To `Offers`, in the order of their sequence.
     pub offers: Vec<ListedOffer>,
     /// To `Circulation`, by denomination.
     pub circulation: [u32; DENOMINATIONS],
+    /// To `Minted`: what is in circulation, page by page.
+    pub minted: Vec<(PageNumber, PageBits)>,
 }
 
 impl Findings {
@@ -78,5 +94,6 @@ impl Findings {
         self.coins.shrink_to(KEPT);
         self.offers.clear();
         self.circulation = [0; DENOMINATIONS];
+        self.minted = Vec::new();
     }
 }

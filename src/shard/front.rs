@@ -3,6 +3,7 @@
 use crate::wire::header::{self, KeyName, RequestHeader};
 use crate::wire::items::RawCoin;
 use crate::wire::reply::{self, REPLY_BODY_BYTES_MAX, ReplyHead};
+use crate::wire::request::treasury;
 use crate::wire::seal::{self, Key, Opened};
 use crate::wire::status::Status;
 
@@ -12,9 +13,6 @@ use super::partition::{self, page_owner};
 use super::task::{Stage, Task};
 use super::transaction::{Flow, read_only};
 use super::{Effects, Shard};
-
-/// The longest answer a datagram holds.
-const DATAGRAM_BYTES_MAX: usize = 65_507;
 
 impl Shard {
     /// A frame arrived.
@@ -156,12 +154,9 @@ impl Shard {
 
     /// Answers a task with the draft's answer, and gives back what it holds.
     pub(super) fn reply(&mut self, task: &mut Task, status: Status, now: Now, effects: &mut Effects<'_>) -> Flow {
-        let longest = if task.origin.datagram { DATAGRAM_BYTES_MAX } else { REPLY_BODY_BYTES_MAX };
         let head = ReplyHead::new(&task.header, task.opened);
-        let (status, payload) = match &task.draft.answer {
-            answer if head.reply_bytes(answer.len()) > longest => (Status::TooManyCoins, &[][..]),
-            answer => (status, &answer[..]),
-        };
+        let (status, payload) =
+            if self.answer_fits(task) { (status, &task.draft.answer[..]) } else { (Status::TooManyCoins, &[][..]) };
         let mut random = [0; 24];
         if task.header.encryption().is_modern() {
             effects.entropy.fill(&mut random);
@@ -172,8 +167,33 @@ impl Shard {
         let end = effects.out.bytes.len();
         effects.out.replies.push(Reply { token: task.origin.token, start, end, close: false });
         self.counters.count(task.header.command, status);
+        if task.header.command.group == treasury::GROUP {
+            self.log_treasury(task, status, now);
+        }
         self.give_back(task, effects);
         Flow::Ended
+    }
+
+    /// Whether the draft's answer can be sent. A command whose answer nobody would see must not be carried out.
+    pub(super) fn answer_fits(&self, task: &Task) -> bool {
+        let longest = if task.origin.datagram { self.settings.datagram_bytes_max } else { REPLY_BODY_BYTES_MAX };
+        ReplyHead::new(&task.header, task.opened).reply_bytes(task.draft.answer.len()) <= longest
+    }
+
+    /// Tells the operator who used the treasury's key, for what; and, a line a second at most, who tried without.
+    fn log_treasury(&mut self, task: &Task, status: Status, now: Now) {
+        const SECOND_US: u64 = 1_000_000;
+        let (command, peer, items) = (task.header.command, task.origin.peer, task.draft.items);
+        if ![Status::AdminAuth, Status::EncryptionCode, Status::NotImplemented].contains(&status) {
+            log::info!(target: "treasury", "{command} by {peer}, {items} items: {status}");
+            return;
+        }
+        self.treasury_refusals += 1;
+        if now.monotonic_us >= self.treasury_refusal_logged_us + SECOND_US {
+            self.treasury_refusal_logged_us = now.monotonic_us;
+            let refusals = self.treasury_refusals;
+            log::warn!(target: "treasury", "{command} by {peer} refused: {status}; {refusals} refused so far");
+        }
     }
 }
 

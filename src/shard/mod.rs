@@ -83,6 +83,9 @@ pub struct Shard {
     rate_limit: RateLimit,
     /// When a violation of it was last logged.
     violation_logged_us: u64,
+    /// How often the treasury's commands were refused to somebody who may not use them, and when that was last logged.
+    treasury_refusals: u64,
+    treasury_refusal_logged_us: u64,
     pub(crate) locks: Locks,
     pub(crate) visits: Slab<Option<Box<Visit>>>,
     /// Visits that wait for no lock, to be carried on.

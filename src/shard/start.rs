@@ -120,6 +120,8 @@ impl ShardBuilder {
             reservations: Reservations::new(self.id, settings.shards, settings.reservation_ms * 1000),
             rate_limit,
             violation_logged_us: 0,
+            treasury_refusals: 0,
+            treasury_refusal_logged_us: 0,
             locks: Locks::with_capacity(4 * settings.requests_max),
             visits: Default::default(),
             granted: Default::default(),

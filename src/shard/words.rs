@@ -7,10 +7,11 @@
 
 use crate::coin::Denomination;
 use crate::wire::request::change::SERIAL_NUMBERS_MAX;
+use crate::wire::request::treasury::{AVAILABLE_MAX, Wanted};
 
 use super::free_map::{FoundWord, SearchPages, WordNumber};
 use super::interface::{Now, ShardId};
-use super::message::Ask;
+use super::message::{Ask, Visit};
 use super::partition::page_owner;
 use super::task::Task;
 use super::transaction::Flow;
@@ -57,6 +58,29 @@ impl Shard {
         true
     }
 
+    /// Asks every shard for words of each denomination, all at once.
+    pub(super) fn ask_for_words_of_all(
+        &mut self,
+        slot: u32,
+        task: &mut Task,
+        session: u32,
+        wanted: Wanted,
+        effects: &mut Effects<'_>,
+    ) -> Flow {
+        for den in wanted.denominations() {
+            for shard in 0..self.settings.shards {
+                let start = WordNumber::search_start(session, den);
+                let visit = self.stop(task, slot, ShardId(shard));
+                visit.ask = Ask::Words { session, start, pages: SearchPages::All, wanted: AVAILABLE_MAX };
+                visit.session = session;
+            }
+        }
+        while task.reached < task.stops.len() {
+            self.go_to_next_stop(task, effects); // no locks, so all at once
+        }
+        Flow::Waits
+    }
+
     /// Finds and reserves words for a session.
     pub(super) fn find_words(
         &mut self,
@@ -84,20 +108,26 @@ fn words(task: &Task) -> impl Iterator<Item = &FoundWord> {
     task.stops.iter().filter_map(|stop| stop.visit.as_ref()).flat_map(|visit| &visit.words)
 }
 
-/// Takes the first words in the order of the search until there are coins enough; the others stay with their visits,
-/// to be given back.
-pub(super) fn take_words(task: &mut Task) {
-    loop {
-        let room = SERIAL_NUMBERS_MAX - task.findings.coins.len();
-        let next = words(task).map(|word| word.rank).min();
-        let (Some(rank), true) = (next, room > 0) else { return };
-        for visit in task.stops.iter_mut().filter_map(|stop| stop.visit.as_mut()) {
-            if let Some(at) = visit.words.iter().position(|word| word.rank == rank) {
-                let taken = visit.words.swap_remove(at);
-                let free = (0..u64::BITS).filter(|bit| taken.free >> bit & 1 == 1);
-                task.findings.coins.extend(free.take(room).map(|bit| taken.word.coin(bit)));
-                break;
-            }
+/// Takes the first words of each denomination in the order of the search until there are `wanted` coins of it; the others
+/// stay with their visits, to be given back.
+pub(super) fn take_words(task: &mut Task, wanted: usize) {
+    // A visit found words of one denomination, in order: the first is taken off the end.
+    visits(task).for_each(|visit| visit.words.reverse());
+    for den in Denomination::all() {
+        let until = task.findings.coins.len() + wanted;
+        while task.findings.coins.len() < until {
+            let room = until - task.findings.coins.len();
+            let next = visits(task)
+                .filter(|visit| visit.words.last().is_some_and(|found| found.word.page().denomination() == den))
+                .min_by_key(|visit| visit.words.last().map(|found| found.rank));
+            let Some(taken) = next.and_then(|visit| visit.words.pop()) else { break };
+            let free = (0..u64::BITS).filter(|bit| taken.free >> bit & 1 == 1);
+            task.findings.coins.extend(free.take(room).map(|bit| taken.word.coin(bit)));
         }
     }
+}
+
+/// The visits that came back.
+fn visits(task: &mut Task) -> impl Iterator<Item = &mut Visit> {
+    task.stops.iter_mut().filter_map(|stop| stop.visit.as_deref_mut())
 }

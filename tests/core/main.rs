@@ -7,3 +7,4 @@ mod model;
 mod offline;
 mod readme;
 mod statuses;
+mod treasury;

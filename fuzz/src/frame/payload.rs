@@ -78,6 +78,13 @@ impl Maker<'_> {
                 }
                 payload
             }
+            // The treasury is closed, and says so whatever the key is.
+            AvailableSerialNumbers => [&[0, 0, 0, 1][..], &input.array::<32>()].concat(),
+            CreateCoins | FreeCoins => {
+                [&[0, 0, 0, 1][..], &input.array::<16>(), &items::bytes_of(self.coins(input))].concat()
+            }
+            DeleteCoins => [&input.array::<16>()[..], &self.rows(input)].concat(),
+            AllSerialNumbers => [&input.array::<16>()[..], &[input.byte() % 4]].concat(),
             ChangeSerialNumbers => {
                 let operation = 1 + input.byte() % 2;
                 [&[0, 0, 0, 1 + input.byte() % 4, operation][..], &[(input.byte() % 4).wrapping_sub(1)]].concat()
