@@ -10,7 +10,8 @@
 //! * [`reactor`]: the only place that knows io_uring: a thread, a ring and sockets around each shard.
 //! * [`sim`]: the other driver of shards: a made-up disk, network and clock.
 //! * [`store`]: what is on disk: pages, log, double-write area, orders; recovery, import, mint.
-//! * [`client`]: a client of the protocol, for the command line, the tests and the load generator.
+//! * [`client`]: a client of the protocol, for the command line and the tests.
+//! * [`load`]: a load generator and its coins, to measure a node.
 //!
 //! Arrows point down or stay in their line; `README.md` has the flow.
 
@@ -20,6 +21,7 @@ pub mod coin;
 pub mod command;
 pub mod config;
 pub mod entropy;
+pub mod load;
 pub mod mutant;
 pub mod node;
 pub mod reactor;

@@ -31,6 +31,8 @@ mutants! {
     DoubleWriteSkipped, "skips the double write", 400;
     /// A checkpoint says that more is in place than is.
     SequenceTooHigh, "notes a checkpoint above what is in place", 400;
+    /// A checkpoint relies on pages that no control block knows yet.
+    PagesNotNoted, "does not note new pages before it relies on them", 4000;
     /// The last record that is read wins, not the one of the highest sequence.
     ReplayNotOrdered, "replays in the order of reading", 400;
     /// Batches of an earlier round of the ring are replayed too.

@@ -8,6 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,6 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use crate::coin::PageNumber;
 use crate::config::Config;
 use crate::entropy::SystemEntropy;
 use crate::reactor::Limits;
@@ -30,9 +30,10 @@ use crate::reactor::start::{Member, ReactorError, Reactors};
 use crate::settings::Settings;
 use crate::shard::Shard;
 use crate::shard::interface::ShardId;
-use crate::shard::start::ShardBuilder;
+use crate::shard::partition::page_owner;
+use crate::shard::start::{Listed, ShardBuilder, home};
+use crate::shard::views::PageViews;
 use crate::store::error::StoreError;
-use crate::store::layout::PageFrame;
 use crate::store::pages::read_all_pages;
 use crate::store::recovery::{self, Opened};
 use crate::store::storage::Directory;
@@ -237,25 +238,31 @@ fn probe_kernel() -> Result<(), RingError> {
     thread::scope(|scope| scope.spawn(probe).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
+/// Threads that read pages, at least: while some wait for the disk others work.
+const READERS: usize = 4;
+
 /// Makes the shards from their pages: read once by several threads, then each shard's views by a thread of its own.
 fn load(directory: &Directory, opened: &Opened, options: &NodeOptions) -> Result<Vec<Shard>, StoreError> {
-    let shards = options.settings.shards;
-    let mut builders: Vec<ShardBuilder> =
-        (0..shards).map(|shard| ShardBuilder::new(ShardId(shard), options.settings.clone())).collect();
-    let mut visitors: Vec<_> = builders
-        .iter_mut()
-        .map(|builder| |page: PageNumber, frame: &PageFrame, sequence| builder.page(page, frame, sequence))
-        .collect();
-    read_all_pages(directory, &opened.used, &mut visitors)?;
-    drop(visitors);
-    let changes: Vec<Vec<_>> = (0..shards)
-        .map(|home| builders.iter_mut().map(|builder| builder.changes_for(ShardId(home))).collect())
-        .collect();
+    let settings = &options.settings;
+    let shards = settings.shards;
+    let of_shard = |shard| Mutex::new((ShardBuilder::new(ShardId(shard), settings.clone()), Listed::default()));
+    let builders: Vec<_> = (0..shards).map(of_shard).collect();
+    let builder = |shard: ShardId| builders[shard.index()].lock().expect("nobody panics with it");
+    let threads = READERS.max(usize::from(shards));
+    read_all_pages(directory, &opened.used, threads, |views: &mut PageViews, page, frame, sequence| {
+        views.derive(page, frame);
+        builder(page_owner(page, shards)).0.page(page, frame, sequence, &views.free);
+        views.listed.sort_unstable_by_key(|(_, place)| home(place, shards));
+        for of_home in views.listed.chunk_by(|(_, a), (_, b)| home(a, shards) == home(b, shards)) {
+            let mut home = builder(home(&of_home[0].1, shards));
+            of_home.iter().for_each(|&(coin, place)| home.1.add(coin, place));
+        }
+    })?;
     let geometry = options.geometry;
-    let builds = builders
-        .into_iter()
-        .zip(changes)
-        .map(|(builder, changes)| move || builder.build(changes, opened, geometry, &mut SystemEntropy::new()));
+    let builds = builders.into_iter().map(|builder| {
+        let (builder, listed) = builder.into_inner().expect("nobody panics with it");
+        move || builder.build(listed, opened, geometry, &mut SystemEntropy::new())
+    });
     Ok(in_threads(builds).collect())
 }
 

@@ -10,6 +10,7 @@ mod generate;
 mod import;
 mod inspect;
 mod inspect_log;
+mod load;
 mod mint;
 mod offline;
 mod rebuild;
@@ -46,6 +47,7 @@ enum Command {
     Rebuild(rebuild::Arguments),
     Inspect(inspect::Arguments),
     Client(Box<ClientArguments>),
+    Load(load::Arguments),
     Completions(generate::CompletionsArguments),
     Manual(generate::ManualArguments),
 }
@@ -81,6 +83,7 @@ fn run(command: Command) -> Result<ExitStatus, Failure> {
         Command::Rebuild(arguments) => return rebuild::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Client(arguments) => return client::run(&arguments),
+        Command::Load(arguments) => load::run(arguments),
         Command::Completions(arguments) => generate::completions(arguments, &mut table()),
         Command::Manual(arguments) => generate::manual(arguments, table()),
     }

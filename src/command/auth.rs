@@ -63,7 +63,7 @@ pub(super) fn claim_sum(
 
 /// Each coin on its own: 241, 242, or 243 with a bit an item.
 pub(super) fn decide_items(context: &Context<'_>, draft: &mut Draft) -> Verdict {
-    draft.commit_items(context.month);
+    draft.commit_items(context.month());
     let good = draft.claims.iter().filter(|claim| claim.holds).count();
     if good == draft.items as usize {
         return Verdict::Commit(Status::AllPass);
@@ -85,7 +85,7 @@ pub(super) fn decide_sum(context: &Context<'_>, draft: &mut Draft) -> Verdict {
     if !draft.groups[0].passed {
         return Verdict::Refuse(Status::AllFail);
     }
-    draft.commit_all(context.month);
+    draft.commit_all(context.month());
     Verdict::Commit(Status::AllPass)
 }
 

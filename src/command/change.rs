@@ -101,6 +101,6 @@ pub(super) fn decide(the_one: Status, the_ten: Status, context: &Context<'_>, dr
     if !draft.all_hold() {
         return Verdict::Refuse(the_ten);
     }
-    draft.commit_all(context.month);
+    draft.commit_all(context.month());
     Verdict::Commit(Status::Success)
 }

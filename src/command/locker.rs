@@ -56,7 +56,7 @@ pub(super) fn store_multiple(lockers: &Lockers<'_>, draft: &mut Draft) -> Result
 /// One byte a locker: 1 stored, 0 not.
 pub(super) fn decide_multiple(lockers: usize, context: &Context<'_>, draft: &mut Draft) -> Verdict {
     draft.judge_sums();
-    draft.commit_groups(context.month);
+    draft.commit_groups(context.month());
     draft.answer.extend(draft.groups.iter().map(|group| u8::from(group.passed)));
     match draft.groups.iter().filter(|group| group.passed).count() {
         0 => Verdict::Refuse(Status::AllFail),

@@ -37,13 +37,18 @@ pub struct Context<'a> {
     pub peer: std::net::IpAddr,
     /// Whether the request is sealed with type 4 or 5: then hashes are SHA-256, else MD5 (mission/change.md, "Dual Hashing Support").
     pub modern: bool,
-    /// The month that a coin written now gets.
-    pub month: Months,
+    /// Seconds since 1970-01-01 UTC.
+    pub unix_seconds: u64,
     /// Random bytes.
     pub entropy: &'a mut dyn Entropy,
 }
 
 impl Context<'_> {
+    /// The month that a coin written now gets.
+    const fn month(&self) -> Months {
+        Months::at(self.unix_seconds)
+    }
+
     /// The AN that overwrites a freed coin's: a hash of 16 random bytes.
     fn destroyed_an(&mut self) -> Secret {
         let mut random = [0; 16];

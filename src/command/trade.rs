@@ -90,7 +90,7 @@ pub(super) fn decide_buy(context: &Context<'_>, draft: &mut Draft) -> Verdict {
     if !draft.all_hold() {
         return Verdict::Again;
     }
-    draft.commit_all(context.month);
+    draft.commit_all(context.month());
     Verdict::Commit(Status::AllPass)
 }
 
@@ -99,6 +99,6 @@ pub(super) fn decide_remove(context: &Context<'_>, draft: &mut Draft) -> Verdict
     if !draft.all_hold() {
         return Verdict::Refuse(Status::AllFail);
     }
-    draft.commit_all(context.month);
+    draft.commit_all(context.month());
     Verdict::Commit(Status::AllPass)
 }

@@ -87,7 +87,7 @@ pub(super) fn decide_create(context: &Context<'_>, draft: &mut Draft) -> Verdict
         draft.answer.clear();
         return Verdict::Refuse(Status::PageNotReserved);
     }
-    draft.commit_all(context.month);
+    draft.commit_all(context.month());
     Verdict::Commit(Status::Success)
 }
 
@@ -128,7 +128,7 @@ pub(super) fn decide_free(context: &Context<'_>, draft: &mut Draft) -> Verdict {
     if !draft.all_hold() {
         return Verdict::Refuse(Status::LockerUsed);
     }
-    draft.commit_circulating(context.month);
+    draft.commit_circulating(context.month());
     Verdict::Commit(Status::Success)
 }
 

@@ -98,6 +98,8 @@ pub struct Connection {
     pub unsettled: bool,
     /// Whether a receive is in flight.
     pub receiving: bool,
+    /// Whether the receive's end was asked for.
+    pub receive_cancelled: bool,
     /// Whether a send is in flight.
     pub is_sending: bool,
     /// Whether the ends of its operations were asked for.
@@ -132,6 +134,7 @@ impl Connection {
             queued_for_room: false,
             unsettled: false,
             receiving: false,
+            receive_cancelled: false,
             is_sending: false,
             cancelled: false,
             wait: Wait::Node,

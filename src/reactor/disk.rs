@@ -30,7 +30,7 @@ const LANES: usize = 2;
 const OPERATIONS_MAX: u32 = 1 << 22;
 
 /// A file for the ring.
-fn open(path: &Path) -> io::Result<File> {
+pub(super) fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true);
     // tmpfs and some others refuse O_DIRECT; RWF_DSYNC makes a buffered write durable too.

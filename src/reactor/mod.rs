@@ -3,16 +3,19 @@
 //! A reactor is a thread on its own processor with a ring, the sockets and files of one shard, and the shard. Its
 //! loop is in [`turn`]; [`accept`] takes connections in, [`service`] carries requests from [`tcp`] and [`udp`] to the shard and answers back,
 //! [`disk`] does the shard's reads and writes, [`mesh`] takes messages to the other shards. [`connection`] is a
-//! connection as a plain state, [`ring`] and [`buffers`] are what the kernel shares with us.
+//! connection as a plain state, [`ring`] and [`buffers`] are what the kernel shares with us. [`datagrams`] is what the node
+//! has in common with the load generator and the floor of the benchmarks, [`streams`] and [`blocks`] are theirs alone.
 //!
 //! Invariants: memory given to the kernel stays until its completion; names that outlive what they name carry a
 //! generation; nothing grows beyond [`Limits`]; what a client sends never panics.
 
 pub mod accept;
+pub mod blocks;
 pub mod buffers;
 pub mod channel;
 pub mod connection;
 pub mod counters;
+pub mod datagrams;
 pub mod disk;
 pub mod mesh;
 pub mod ring;
@@ -20,6 +23,7 @@ pub mod service;
 pub mod sockets;
 pub mod stage;
 pub mod start;
+pub mod streams;
 pub mod sync;
 pub mod table;
 pub mod tcp;

@@ -6,7 +6,8 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
@@ -276,7 +277,12 @@ impl Ring {
 
     /// Adds the completions that are there to `into`.
     pub fn drain(&mut self, into: &mut Vec<Completion>) {
-        into.extend(self.uring.completion().map(|entry| Completion {
+        self.drain_some(usize::MAX, into);
+    }
+
+    /// Adds the first completions that are there to `into`, no more than `at_most`.
+    pub fn drain_some(&mut self, at_most: usize, into: &mut Vec<Completion>) {
+        into.extend(self.uring.completion().take(at_most).map(|entry| Completion {
             tag: Tag::decode(entry.user_data()),
             result: entry.result(),
             flags: entry.flags(),
@@ -304,6 +310,26 @@ impl Ring {
             },
         }
     }
+
+    /// Hands in what is queued, looks around for `spin` if nothing completed, and then sleeps until something does, or
+    /// for the rest of `most`. For loops that have nothing else to wait for; a node's own is in [`turn`](super::turn).
+    pub fn rest(&mut self, spin: Duration, most: Duration) -> io::Result<()> {
+        if !self.is_submitted() {
+            self.submit(None)?;
+        }
+        let start = Instant::now();
+        while !self.has_completions() {
+            let rested = start.elapsed();
+            if rested >= most {
+                return Ok(());
+            }
+            if rested >= spin {
+                return self.submit(Some(most - rested));
+            }
+            thread::yield_now();
+        }
+        if self.must_be_entered() { self.submit(None) } else { Ok(()) }
+    }
 }
 
 #[cfg(test)]
@@ -311,7 +337,6 @@ mod tests {
     use super::*;
     use crate::reactor::mesh::mesh;
     use crate::shard::interface::ShardId;
-    use std::thread;
 
     #[test]
     fn golden_bits_of_a_tag() {

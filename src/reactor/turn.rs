@@ -34,6 +34,7 @@ use crate::wire::header::NodeIdentity;
 use super::accept::{Acceptor, Arrival, Balance};
 use super::buffers::ReceiveBuffers;
 use super::counters::Counters;
+use super::datagrams;
 use super::disk::{Disk, ShardFiles};
 use super::mesh::Post;
 use super::ring::{Completion, Kind, Ring, RingError, Tag};
@@ -41,12 +42,16 @@ use super::service::Service;
 use super::sockets::Sockets;
 use super::stage::{Stage, StageBoard};
 use super::tcp::Tcp;
-use super::udp::{self, Udp};
+use super::udp::Udp;
 use super::{Core, Limits};
 
 const STREAM_BUFFER_BYTES: usize = 16 * 1024;
 const STREAM_GROUP: u16 = 1;
 const DATAGRAM_GROUP: u16 = 2;
+/// Completions taken in one turn. What they ask for is answered before the next are looked at, so that the client works on
+/// those answers while the node works on the rest: with 64 datagrams in flight a fifth more come through than with all at
+/// once, and the first need not wait for the last.
+const COMPLETIONS_PER_TURN: usize = 32;
 /// How long a reactor rests at most while messages wait for room in another's ring.
 const ROOM_LOOK_US: u64 = 50;
 /// How long leaving waits for the kernel to return the last operations, in turns of a millisecond.
@@ -179,7 +184,12 @@ impl<C: Core> Reactor<C> {
             post,
             acceptor: Acceptor::new(shard, sockets.listener, balance),
             stream_buffers: ReceiveBuffers::new(&ring, STREAM_GROUP, limits.stream_buffers, STREAM_BUFFER_BYTES)?,
-            datagram_buffers: ReceiveBuffers::new(&ring, DATAGRAM_GROUP, limits.datagram_buffers, udp::BUFFER_BYTES)?,
+            datagram_buffers: ReceiveBuffers::new(
+                &ring,
+                DATAGRAM_GROUP,
+                limits.datagram_buffers,
+                datagrams::BUFFER_BYTES,
+            )?,
             completions: Vec::new(),
             spin_us: limits.spin.as_micros() as u64,
             board,
@@ -245,7 +255,7 @@ impl<C: Core> Reactor<C> {
             self.submit(None);
         }
         let mut completions = std::mem::take(&mut self.completions);
-        self.ring.drain(&mut completions);
+        self.ring.drain_some(COMPLETIONS_PER_TURN, &mut completions);
         let any = !completions.is_empty();
         for completion in completions.drain(..) {
             self.completed(completion);

@@ -3,9 +3,10 @@
 //! Records of one coin may stand in the logs of several shards, so no shard may forget a record on its own. The first
 //! shard leads: it names a sequence S; every shard waits until each transaction that was granted before it heard of S
 //! is through (later ones get sequences above S, as their owners' clocks are at S by then), writes its dirty pages to
-//! the double-write area, then to their places, then its orders, and says so. When all have, every change up to S is in
-//! its place. Each shard writes S into its control block; only then is a log segment up to S overwritten. Recovery
-//! ignores what is not above the highest S it finds: so an old record cannot overwrite what a recycled newer one did.
+//! the double-write area, then to their places, notes in its control block which of them it used for the first time,
+//! writes its orders, and says so. When all have, every change up to S is in its place, and known to be. Each shard writes S
+//! into its control block; only then is a log segment up to S overwritten. Recovery ignores what is not above the highest
+//! S it finds: so an old record cannot overwrite what a recycled newer one did.
 //!
 //! The same batches make room in a cache full of dirty pages, with no checkpoint under way.
 
@@ -32,6 +33,9 @@ enum Stage {
     Settling,
     /// Pages that were dirty then are written to their places.
     Pages,
+    /// The pages used for the first time are noted in the control block: once another shard's says S, nobody looks for them
+    /// in the logs. Before the orders, so that one of the two blocks still names the image before.
+    Noting,
     /// The orders are written.
     Orders,
 }
@@ -57,6 +61,8 @@ pub(super) struct Checkpoint {
     phase: u64,
     /// Pages the checkpoint still has to write.
     pages: Vec<PageNumber>,
+    /// Empty; the memory of the pages that make room.
+    dirty: Vec<PageNumber>,
     /// The batch under way: its pages, with how many changes each copy has.
     batch: Vec<(PageNumber, u32)>,
     /// Its pages again, while the double-write area has no use for them.
@@ -64,6 +70,8 @@ pub(super) struct Checkpoint {
     /// The batch's memory, while none is under way.
     memory: Option<DoubleBatch>,
     control: Control,
+    /// Whether pages were used that the control block on disk does not note.
+    has_new_pages: bool,
     /// The orders of the image that counts.
     orders_written: u64,
     /// The image being written, and the orders in it.
@@ -86,10 +94,12 @@ impl Checkpoint {
             granted: [0; 2],
             phase: 0,
             pages: Vec::new(),
+            dirty: Vec::new(),
             batch: Vec::with_capacity(PAGES_PER_BATCH),
             double_pages: Vec::new(),
             memory: Some(DoubleBatch::with_capacity(cache_pages.div_ceil(2).min(PAGES_PER_BATCH))),
             control,
+            has_new_pages: false,
             orders_written,
             orders_writing: None,
             control_writing: None,
@@ -205,8 +215,7 @@ impl Shard {
         let checkpoint = &mut self.checkpoint;
         let named = checkpoint.control_writing.is_none() && checkpoint.control_wanted.is_none();
         if checkpoint.stage == Stage::Pages && checkpoint.pages.is_empty() && checkpoint.batch.is_empty() && named {
-            checkpoint.stage = Stage::Orders;
-            self.write_orders(effects);
+            self.note_pages(effects);
         }
     }
 
@@ -222,12 +231,14 @@ impl Shard {
             self.add_to_batch(page, &mut memory);
         }
         if memory.is_empty() && self.pages.is_pressed() {
-            let dirty: Vec<PageNumber> = self.pages.dirty_pages().take(PAGES_PER_BATCH).collect();
-            for page in dirty {
+            let mut dirty = std::mem::take(&mut self.checkpoint.dirty);
+            dirty.extend(self.pages.dirty_pages().take(PAGES_PER_BATCH));
+            for page in dirty.drain(..) {
                 if !memory.is_full() {
                     self.add_to_batch(page, &mut memory);
                 }
             }
+            self.checkpoint.dirty = dirty;
         }
         if memory.is_empty() {
             self.checkpoint.memory = Some(memory);
@@ -248,9 +259,19 @@ impl Shard {
         }
     }
 
+    /// Notes the pages that were used for the first time, before anybody may rely on their being in place.
+    fn note_pages(&mut self, effects: &mut Effects<'_>) {
+        if !std::mem::take(&mut self.checkpoint.has_new_pages) || mutant::is(Mutant::PagesNotNoted) {
+            return self.write_orders(effects);
+        }
+        self.checkpoint.stage = Stage::Noting;
+        self.put_control(self.checkpoint.control.sequence, self.log.tail(), effects);
+    }
+
     /// Writes the orders, if they have changed since they were last written. At the end in any case: should the image
     /// that counts then rot, the one before and the log are enough to make it again.
     fn write_orders(&mut self, effects: &mut Effects<'_>) {
+        self.checkpoint.stage = Stage::Orders;
         let changed = self.market.orders_changed();
         if changed == self.checkpoint.orders_written && !self.checkpoint.last {
             return self.say_flushed(effects);
@@ -271,15 +292,19 @@ impl Shard {
 
     /// Writes what is wanted into the control block, if none is being written.
     fn write_control(&mut self, effects: &mut Effects<'_>) {
-        let checkpoint = &mut self.checkpoint;
-        if checkpoint.control_writing.is_some() {
+        if self.checkpoint.control_writing.is_some() {
             return;
         }
-        let Some((sequence, _)) = checkpoint.control_wanted else { return };
+        let Some((sequence, _)) = self.checkpoint.control_wanted else { return };
         let tail = self.log.recyclable(sequence).unwrap_or(self.log.tail());
+        self.put_control(sequence + 8 * u64::from(mutant::is(Mutant::SequenceTooHigh)), tail, effects);
+    }
+
+    fn put_control(&mut self, sequence: u64, tail: LogTail, effects: &mut Effects<'_>) {
+        let checkpoint = &mut self.checkpoint;
         let control = &mut checkpoint.control;
         control.generation += 1;
-        control.sequence = control.sequence.max(sequence + 8 * u64::from(mutant::is(Mutant::SequenceTooHigh)));
+        control.sequence = control.sequence.max(sequence);
         control.tail = tail;
         checkpoint.control_writing = Some(tail);
         let bytes = control.to_block();
@@ -311,6 +336,7 @@ impl Shard {
         let batch = std::mem::take(&mut self.checkpoint.batch);
         for &(page, changes) in &batch {
             self.pages.written(page, changes, &mut self.woken);
+            self.checkpoint.has_new_pages |= !self.checkpoint.control.used.contains(page);
             self.checkpoint.control.used.insert(page);
         }
         self.checkpoint.batch = batch;
@@ -329,6 +355,7 @@ impl Shard {
                 self.checkpoint.control_wanted = None;
                 self.checkpoint.last_done |= last;
             }
+            _ if self.checkpoint.stage == Stage::Noting => self.write_orders(effects),
             _ => self.write_control(effects),
         }
     }

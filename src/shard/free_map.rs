@@ -132,6 +132,13 @@ pub struct FoundWord {
     pub free: u64,
 }
 
+impl FoundWord {
+    /// Its free coins, in order.
+    pub fn coins(self) -> impl ExactSizeIterator<Item = CoinId> {
+        ones(self.free).map(move |bit| self.word.coin(bit as u32))
+    }
+}
+
 /// Which coins of a shard are free.
 #[derive(Clone)]
 pub struct FreeMap {
@@ -180,6 +187,24 @@ impl FreeMap {
         self.pages.set(page, any_free);
         let count = &mut self.in_circulation[coin.denomination().index()];
         *count = if free { *count - 1 } else { *count + 1 };
+    }
+
+    /// Notes which coins of a page are free: a bit a coin, words and bits in their order.
+    ///
+    /// # Panics
+    /// When it is another shard's.
+    pub fn set_page(&mut self, page: PageNumber, free: &[u64; PAGE_WORDS]) {
+        let slot = self.slots.slot(page);
+        let first = slot * PAGE_WORDS;
+        let ones = |words: &[u64]| words.iter().map(|word| word.count_ones()).sum::<u32>();
+        let words = &mut self.coins.as_raw_mut_slice()[first..first + PAGE_WORDS];
+        let count = &mut self.in_circulation[page.denomination().index()];
+        *count = *count + ones(words) - ones(free);
+        words.copy_from_slice(free);
+        for (word, free) in (first..).zip(free) {
+            self.words.set(word, *free != 0);
+        }
+        self.pages.set(slot, free.iter().any(|free| *free != 0));
     }
 
     /// How many of the shard's coins of a denomination are in circulation.
@@ -282,13 +307,29 @@ impl FreeMap {
 }
 
 /// The places of the set bits, the lowest first.
-fn ones(mut bits: u16) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let at = bits.trailing_zeros() as usize;
-        bits &= bits.wrapping_sub(1);
-        (at < PAGE_WORDS).then_some(at)
-    })
+fn ones(bits: impl Into<u64>) -> Ones {
+    Ones(bits.into())
 }
+
+/// See [`ones`].
+struct Ones(u64);
+
+impl Iterator for Ones {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        let at = self.0.trailing_zeros();
+        self.0 &= self.0.wrapping_sub(1);
+        (at < u64::BITS).then_some(at as usize)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.0.count_ones() as usize;
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Ones {}
 
 const _: () = assert!(SERIAL_NUMBERS == WORDS_PER_DENOMINATION as u32 * COINS_PER_WORD);
 

@@ -17,7 +17,7 @@ use crate::coin::{CoinId, Secret};
 
 use super::coin_lists::{CoinList, CoinLists};
 use super::keyed_hash::KeyedHash;
-use super::number_table::NumberTable;
+use super::number_table::{NumberTable, in_parts};
 use super::partition::{key_prefix, prefix_number};
 use super::slots::{Links, NONE, Slots, slot_with_links};
 
@@ -53,12 +53,33 @@ pub struct Lockers {
 impl Lockers {
     /// No lockers yet.
     pub fn new(hash: KeyedHash) -> Self {
+        Self::with_capacity(hash, 0)
+    }
+
+    /// The lockers of these coins, a quarter of the time that entering one after the other takes.
+    ///
+    /// # Panics
+    /// When a coin is there twice.
+    pub fn of(hash: KeyedHash, coins: Vec<(CoinId, Secret)>) -> Self {
+        let mut made = Self::with_capacity(hash, coins.len());
+        for (coin, key) in in_parts(coins, |(_, key)| hash.bytes(key.bytes())) {
+            let number = made.find(&key).unwrap_or_else(|| made.open_by_key(&key));
+            made.coins.enter(&mut made.lockers[number].coins, number, coin);
+        }
+        let numbers = 0..made.lockers.len() as u32;
+        let lockers = &made.lockers;
+        let numbers = in_parts(numbers, |number| hash.number(prefix_number(lockers[*number].prefix())));
+        numbers.for_each(|number| made.open_by_prefix(number));
+        made
+    }
+
+    fn with_capacity(hash: KeyedHash, lockers: usize) -> Self {
         Self {
             hash,
             lockers: Slots::new(),
             coins: CoinLists::new(hash),
-            by_key: NumberTable::new(),
-            by_prefix: NumberTable::new(),
+            by_key: NumberTable::with_capacity(lockers),
+            by_prefix: NumberTable::with_capacity(lockers),
         }
     }
 
@@ -87,11 +108,6 @@ impl Lockers {
     /// The coins of the locker of a key, in the order they came; `None` where there is no such locker.
     pub fn coins(&self, key: &Secret) -> Option<impl ExactSizeIterator<Item = CoinId>> {
         self.find(key).map(|number| self.coins.coins(self.lockers[number].coins))
-    }
-
-    /// How many coins are in the locker of a key; 0 where there is no such locker.
-    pub fn count(&self, key: &Secret) -> usize {
-        self.find(key).map_or(0, |number| self.lockers[number].coins.len())
     }
 
     /// Whether there is a locker of a key.
@@ -129,10 +145,24 @@ impl Lockers {
 
     /// Makes the empty locker of a key that has none.
     fn open(&mut self, key: &Secret) -> u32 {
-        let (hash, prefix) = (self.hash, key_prefix(key));
+        let number = self.open_by_key(key);
+        self.open_by_prefix(number);
+        number
+    }
+
+    /// Makes an empty locker, found by its key and not yet by its prefix.
+    fn open_by_key(&mut self, key: &Secret) -> u32 {
+        let hash = self.hash;
         let number = self.lockers.insert(Locker { key: *key, ..Locker::default() });
-        let lockers = &mut self.lockers;
+        let lockers = &self.lockers;
         self.by_key.insert(hash.bytes(key.bytes()), number, |other| hash.bytes(lockers[other].key.bytes()));
+        number
+    }
+
+    /// Has a locker found by its prefix too.
+    fn open_by_prefix(&mut self, number: u32) {
+        let (hash, lockers) = (self.hash, &mut self.lockers);
+        let prefix = lockers[number].prefix();
         let prefix_hash = |prefix| hash.number(prefix_number(prefix));
         match self.by_prefix.find_mut(prefix_hash(prefix), |other| lockers[other].prefix() == prefix) {
             Some(first) => lockers.append(first, number),
@@ -141,7 +171,6 @@ impl Lockers {
                 self.by_prefix.insert(prefix_hash(prefix), number, |other| prefix_hash(lockers[other].prefix()));
             }
         }
-        number
     }
 
     /// Unmakes an empty locker.
@@ -223,7 +252,7 @@ mod tests {
         let eldest: Vec<_> = (0..256).map(|number| *key(9, number).bytes()).collect();
         assert_eq!(of_prefix(&lockers, 9, 256), eldest);
         for number in 0..count {
-            assert_eq!(lockers.count(&key(9, number)), 1);
+            assert_eq!(lockers.coins(&key(9, number)).map(|coins| coins.len()), Some(1));
             lockers.leave(&key(9, number), coin(number));
         }
         assert_eq!(of_prefix(&lockers, 9, 256), Vec::<[u8; 16]>::new());
@@ -270,7 +299,6 @@ mod tests {
                 for key in (0..9).map(|number| key(number as u8 / 3, number % 3)) {
                     let expected = model.iter().find(|(other, _)| *other == key).map(|(_, coins)| coins.clone());
                     prop_assert_eq!(lockers.contains(&key), expected.is_some());
-                    prop_assert_eq!(lockers.count(&key), expected.as_ref().map_or(0, Vec::len));
                     prop_assert_eq!(lockers.coins(&key).map(Iterator::collect::<Vec<_>>), expected);
                 }
                 for prefix in 0..3 {

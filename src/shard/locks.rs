@@ -7,12 +7,12 @@
 //! A lock is held from before the commit record to after the change is applied here. That makes every command
 //! linearizable: who sees a change, sees all of it, and only once it is durable.
 
-use std::collections::VecDeque;
-
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
 use crate::coin::{CoinId, Secret, TradeCoin};
+
+use super::slots::{Links, NONE, Slots, slot_with_links};
 
 /// Something that is locked on the shard that owns it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -45,39 +45,69 @@ pub enum Mode {
 /// A visit on this shard, by its slot.
 pub type VisitSlot = u32;
 
-#[derive(Debug)]
 struct Lock {
     mode: Mode,
     holders: u32,
-    queue: VecDeque<(VisitSlot, Mode)>,
+    /// The ring of those that wait for it, the eldest first.
+    queue: u32,
 }
 
-/// The locks of one shard. Only what is locked takes memory.
-#[derive(Debug, Default)]
+impl Lock {
+    /// Whether another may hold it too.
+    fn goes_with(&self, mode: Mode) -> bool {
+        self.mode == mode && mode != Mode::Exclusive && self.queue == NONE
+    }
+}
+
+/// A visit in a queue.
+#[derive(Clone, Copy)]
+struct Waiting {
+    visit: VisitSlot,
+    mode: Mode,
+    links: Links,
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Self { visit: NONE, mode: Mode::Shared, links: Links::default() }
+    }
+}
+
+slot_with_links!(Waiting);
+
+/// The locks of one shard. Only what is locked takes memory, and that is used again.
+#[derive(Default)]
 pub struct Locks {
     locks: HashMap<Resource, Lock>,
+    waiting: Slots<Waiting>,
 }
 
 impl Locks {
     /// A table that need not grow below `resources` locks.
     pub fn with_capacity(resources: usize) -> Self {
-        Self { locks: HashMap::with_capacity(resources) }
+        Self { locks: HashMap::with_capacity(resources), waiting: Slots::new() }
+    }
+
+    /// Whether nobody's lock is in the way of this one.
+    pub fn is_open(&self, resource: Resource, mode: Mode) -> bool {
+        self.locks.is_empty() || self.locks.get(&resource).is_none_or(|lock| lock.goes_with(mode))
     }
 
     /// Asks for a lock. `true`: held from now on; `false`: the visit stands in the queue until [`Locks::release`] grants it.
     pub fn acquire(&mut self, resource: Resource, mode: Mode, visit: VisitSlot) -> bool {
         match self.locks.entry(resource) {
             Entry::Vacant(entry) => {
-                entry.insert(Lock { mode, holders: 1, queue: VecDeque::new() });
+                entry.insert(Lock { mode, holders: 1, queue: NONE });
                 true
             }
             Entry::Occupied(mut entry) => {
                 let lock = entry.get_mut();
-                let together = lock.mode == mode && mode != Mode::Exclusive && lock.queue.is_empty();
+                let together = lock.goes_with(mode);
                 if together {
                     lock.holders += 1;
                 } else {
-                    lock.queue.push_back((visit, mode));
+                    let number = self.waiting.insert(Waiting { visit, mode, ..Waiting::default() });
+                    self.waiting.append(&mut lock.queue, number);
                 }
                 together
             }
@@ -97,17 +127,18 @@ impl Locks {
         if lock.holders > 0 {
             return;
         }
-        let Some((first, mode)) = lock.queue.pop_front() else {
+        if lock.queue == NONE {
             entry.remove();
             return;
-        };
-        lock.mode = mode;
-        lock.holders = 1;
-        granted(first);
-        if mode != Mode::Exclusive {
-            while let Some((next, _)) = lock.queue.pop_front_if(|(_, next)| *next == mode) {
-                lock.holders += 1;
-                granted(next);
+        }
+        lock.mode = self.waiting[lock.queue].mode;
+        while lock.queue != NONE && self.waiting[lock.queue].mode == lock.mode {
+            let first = lock.queue;
+            self.waiting.unlink(&mut lock.queue, first);
+            granted(self.waiting.remove(first).visit);
+            lock.holders += 1;
+            if lock.mode == Mode::Exclusive {
+                return;
             }
         }
     }
@@ -115,9 +146,12 @@ impl Locks {
     /// Takes a visit that will not wait any longer out of the queue, if it stands there. `true`: it did, and holds nothing here.
     pub fn withdraw(&mut self, resource: Resource, visit: VisitSlot) -> bool {
         let Some(lock) = self.locks.get_mut(&resource) else { return false };
-        let before = lock.queue.len();
-        lock.queue.retain(|(waiting, _)| *waiting != visit);
-        lock.queue.len() < before
+        let Some(place) = self.waiting.ring(lock.queue).find(|&place| self.waiting[place].visit == visit) else {
+            return false;
+        };
+        self.waiting.unlink(&mut lock.queue, place);
+        self.waiting.remove(place);
+        true
     }
 
     /// Locks held.

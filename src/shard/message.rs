@@ -142,6 +142,8 @@ pub struct Visit {
 /// Where an owner is with a visit.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Progress {
+    /// Whether it holds its locks, or stands in their queues.
+    pub locks: bool,
     /// Locks it still waits for.
     pub blocked: u32,
     /// Claims done.

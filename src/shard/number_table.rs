@@ -6,6 +6,9 @@
 //!
 //! Memory: 5 bytes a place, 7 to 14 of 16 places filled: 5.7 to 11.4 bytes a number.
 
+use std::iter::Flatten;
+use std::vec;
+
 use hashbrown::HashTable;
 
 const PARTS: usize = 256;
@@ -18,7 +21,14 @@ pub struct NumberTable {
 impl NumberTable {
     /// No numbers yet.
     pub fn new() -> Self {
-        Self { parts: (0..PARTS).map(|_| HashTable::new()).collect() }
+        Self::with_capacity(0)
+    }
+
+    /// No numbers yet, and room for so many, evenly spread.
+    pub fn with_capacity(numbers: usize) -> Self {
+        // The fullest of many parts has somewhat more than its share.
+        let part = numbers / PARTS + numbers / PARTS / 8;
+        Self { parts: (0..PARTS).map(|_| HashTable::with_capacity(part)).collect() }
     }
 
     /// The number of this hash that `is_it` says yes to.
@@ -47,6 +57,13 @@ impl NumberTable {
         let tables: usize = self.parts.iter().map(HashTable::allocation_size).sum();
         tables + size_of_val(&*self.parts)
     }
+}
+
+/// Things in the order of their hashes' parts. Who enters many in this order finds what he touches in the processor's cache.
+pub fn in_parts<T>(things: impl IntoIterator<Item = T>, hash_of: impl Fn(&T) -> u64) -> Flatten<vec::IntoIter<Vec<T>>> {
+    let mut parts: Vec<Vec<T>> = (0..PARTS).map(|_| Vec::new()).collect();
+    things.into_iter().for_each(|thing| parts[part(hash_of(&thing))].push(thing));
+    parts.into_iter().flatten()
 }
 
 impl Default for NumberTable {

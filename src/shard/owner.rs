@@ -2,7 +2,9 @@
 //!
 //! A visit waits here for locks and for pages, never for anything else, and while it waits others go on.
 
-use crate::coin::{PageNumber, Place};
+use std::hint::black_box;
+
+use crate::coin::{CoinRecord, PageNumber, Place};
 use crate::command::question::ListedOffer;
 use crate::command::{Findings, Must, Question};
 use crate::mutant::{self, Mutant};
@@ -21,24 +23,35 @@ use super::{Effects, Shard};
 
 /// Pages of one visit that are asked for ahead of their turn.
 const PAGES_AHEAD: usize = 8;
+/// Records of one visit that are touched before the first is looked at.
+const RECORDS_AHEAD: usize = 16;
 /// Lockers of one 5-byte prefix that are tried as the key of a request.
 const LOCKERS_TRIED: usize = 256;
 
 impl Shard {
     /// A visit arrived: it stands in every queue it must, and goes on at once if it waits in none.
+    ///
+    /// Who only looks, and finds nothing locked, needs no lock to look at once.
     pub(super) fn visited(&mut self, mut visit: Box<Visit>) {
         self.clock = self.clock.max(visit.clock);
-        visit.progress = Progress::default();
         let slot = self.visits.insert(None) as VisitSlot;
-        let waits = visit.resources().filter(|&(resource, mode)| !self.locks.acquire(resource, mode, slot)).count();
-        visit.progress.blocked = waits as u32;
-        let blocked = waits > 0;
+        let locks = visit.keep || !visit.resources().all(|(resource, mode)| self.locks.is_open(resource, mode));
+        visit.progress = Progress { locks, ..Progress::default() };
+        let blocked = locks && !self.lock(&mut visit, slot);
         self.visits[slot as usize] = Some(visit);
         if blocked && self.failed {
             self.give_up(slot); // whoever holds the lock may hold it for ever
         } else if !blocked {
             self.granted.push_back(slot);
         }
+    }
+
+    /// Takes a visit's locks, or a place in their queues. Says whether it has them all.
+    fn lock(&mut self, visit: &mut Visit, slot: VisitSlot) -> bool {
+        let waits = visit.resources().filter(|&(resource, mode)| !self.locks.acquire(resource, mode, slot)).count();
+        visit.progress.locks = true;
+        visit.progress.blocked = waits as u32;
+        waits == 0
     }
 
     /// An apply arrived: its locks are held already.
@@ -85,6 +98,10 @@ impl Shard {
             visit.failed = Some(Status::Filesystem);
         }
         if !through && visit.failed.is_none() {
+            if !visit.progress.locks {
+                let has_all = self.lock(&mut visit, slot);
+                assert!(has_all, "what was open when the visit came is open until it looks");
+            }
             self.visits[slot as usize] = Some(visit);
             return;
         }
@@ -136,8 +153,19 @@ impl Shard {
         false
     }
 
+    /// Looks at the records of the next coins for nothing but that the memory brings them all at once: one after the other
+    /// each would keep the next waiting.
+    fn touch_records(&self, visit: &Visit) {
+        let next = visit.claims.iter().skip(visit.progress.done).take(RECORDS_AHEAD);
+        let frames = next.filter_map(|claim| Some((self.pages.peek(claim.coin.page())?, claim.coin.slot())));
+        black_box(frames.fold(0, |touched, (frame, slot)| touched ^ frame.records()[slot * CoinRecord::BYTES]));
+    }
+
     /// Looks at the coins. `false`: a page is missing.
     fn check_claims(&mut self, visit: &mut Visit, slot: VisitSlot, now: Now, effects: &mut Effects<'_>) -> bool {
+        if visit.claims.len() > 1 {
+            self.touch_records(visit);
+        }
         while visit.progress.done < visit.claims.len() {
             if !self.page_is_here(visit, slot, effects) {
                 return false;
@@ -209,7 +237,9 @@ impl Shard {
             visit.progress.phase = self.checkpoint.granted();
         } else {
             visit.keep = false;
-            self.unlock_resources(visit);
+            if visit.progress.locks {
+                self.unlock_resources(visit);
+            }
         }
     }
 
@@ -250,14 +280,11 @@ impl Shard {
                     self.log_violation(peer, now);
                 }
             }
-            Question::Locker(key) if self.lockers.count(&key) > self.settings.coins_max => {
-                visit.failed = Some(Status::TooManyCoins);
-            }
-            Question::Locker(key) => {
-                if let Some(coins) = self.lockers.coins(&key) {
-                    findings.coins.extend(coins);
-                }
-            }
+            Question::Locker(key) => match self.lockers.coins(&key) {
+                Some(coins) if coins.len() > self.settings.coins_max => visit.failed = Some(Status::TooManyCoins),
+                Some(coins) => findings.coins.extend(coins),
+                None => {}
+            },
             Question::Offer(name) => {
                 findings.an = self.market.find(&name);
                 self.find_offer_coins(visit);

@@ -1,9 +1,10 @@
 //! Making a shard from what is on disk: every page once, every view by the one function that also changes it later.
 //!
-//! Each shard's pages are read by a thread of its own; what they say of lists whose home is another shard is handed over
-//! in between. The views need no order: a coin is in one place, and an order counts if there are coins for it.
+//! What a page says of the views is looked up by whoever read it ([`PageViews`]); its shard's builder takes the page and
+//! its free coins, [`Listed`] of its homes takes its coins in lockers and trade lockers. The views need no order: a
+//! coin is in one place, and an order counts if there are coins for it. So all of that can happen at once.
 
-use crate::coin::{COINS_PER_PAGE, CoinRecord, PageNumber, Place};
+use crate::coin::{CoinId, PageNumber, Place, Secret};
 use crate::entropy::Entropy;
 use crate::settings::Settings;
 use crate::store::control::UsedPages;
@@ -13,20 +14,63 @@ use crate::store::wal::{Geometry, Log};
 use crate::wire::header::NodeIdentity;
 
 use super::checkpoint::Checkpoint;
-use super::free_map::FreeMap;
+use super::free_map::{FreeMap, WORDS_PER_PAGE};
 use super::interface::ShardId;
 use super::keyed_hash::KeyedHash;
 use super::lockers::Lockers;
 use super::locks::Locks;
 use super::market::Market;
-use super::message::PlaceChange;
 use super::pages::Pages;
-use super::partition::PageSlots;
+use super::partition::{PageSlots, page_owner};
 use super::rate_limit::RateLimit;
 use super::reservations::Reservations;
-use super::transaction::home;
-use super::views::derive;
+pub use super::transaction::home;
+use super::views::PageViews;
 use super::{Counters, Shard};
+
+/// What the pages of all shards say of the lists that one is home of.
+#[derive(Default)]
+pub struct Listed {
+    in_lockers: Vec<(CoinId, Secret)>,
+    for_sale: Vec<(CoinId, Secret)>,
+}
+
+impl Listed {
+    /// Takes a coin that is in a locker or trade locker.
+    pub fn add(&mut self, coin: CoinId, place: Place) {
+        match place {
+            Place::Locker(key) => self.in_lockers.push((coin, key)),
+            Place::TradeLocker(an) => self.for_sale.push((coin, an)),
+            Place::Free | Place::Wallet => unreachable!("no list has free coins or a wallet's"),
+        }
+    }
+}
+
+/// Makes the shards of a node, one after the other, from a source of used pages with their sequences.
+///
+/// # Errors
+/// The source's.
+pub fn build_all<E>(
+    settings: &Settings,
+    opened: &Opened,
+    geometry: Geometry,
+    entropy: &mut dyn Entropy,
+    read: impl FnOnce(&mut dyn FnMut(PageNumber, &PageFrame, u64)) -> Result<(), E>,
+) -> Result<Vec<Shard>, E> {
+    let shards = settings.shards;
+    let mut builders: Vec<_> = (0..shards).map(|shard| ShardBuilder::new(ShardId(shard), settings.clone())).collect();
+    let mut listed: Vec<_> = (0..shards).map(|_| Listed::default()).collect();
+    let mut views = PageViews::default();
+    read(&mut |page, frame, sequence| {
+        views.derive(page, frame);
+        builders[page_owner(page, shards).index()].page(page, frame, sequence, &views.free);
+        for &(coin, place) in &views.listed {
+            listed[home(&place, shards).index()].add(coin, place);
+        }
+    })?;
+    let built = builders.into_iter().zip(listed);
+    Ok(built.map(|(builder, listed)| builder.build(listed, opened, geometry, entropy)).collect())
+}
 
 /// A shard whose pages are being read.
 pub struct ShardBuilder {
@@ -36,8 +80,6 @@ pub struct ShardBuilder {
     free_map: FreeMap,
     /// The pages it was given.
     used: UsedPages,
-    /// What the pages say of lists, by home.
-    changes: Vec<Vec<PlaceChange>>,
 }
 
 impl ShardBuilder {
@@ -48,59 +90,26 @@ impl ShardBuilder {
             pages: Pages::new(PageSlots::new(id, settings.shards), settings.cache_pages),
             free_map: FreeMap::new(id, settings.shards),
             used: UsedPages::none(),
-            changes: (0..settings.shards).map(|_| Vec::new()).collect(),
             settings,
         }
     }
 
-    /// Takes one of its pages that was ever used, whole as it is on disk, with its sequence.
-    pub fn page(&mut self, page: PageNumber, frame: &PageFrame, sequence: u64) {
-        let free = CoinRecord::default();
-        for slot in 0..COINS_PER_PAGE as usize {
-            let record = frame.record(slot);
-            if record.is_free() {
-                continue;
-            }
-            let coin = page.coin(slot);
-            let change = derive(&free, &record);
-            if let Some(free) = change.free {
-                self.free_map.set_free(coin, free);
-            }
-            if let Some(place) = change.enters {
-                let home = home(&place, self.settings.shards);
-                self.changes[home.index()].push(PlaceChange { coin, place, enters: true, locks_coin: false });
-            }
-        }
+    /// Takes one of its pages that was ever used, whole as it is on disk, with its sequence and its free coins.
+    pub fn page(&mut self, page: PageNumber, frame: &PageFrame, sequence: u64, free: &[u64; WORDS_PER_PAGE as usize]) {
+        self.free_map.set_page(page, free);
         self.used.insert(page);
         self.pages.warm(page, frame, sequence);
     }
 
-    /// What its pages say of the lists of another shard (or its own).
-    pub fn changes_for(&mut self, home: ShardId) -> Vec<PlaceChange> {
-        std::mem::take(&mut self.changes[home.index()])
-    }
-
-    /// The shard, with what all shards' pages say of its lists, and the orders of all. The log has the sizes with which
-    /// the directory was opened.
-    pub fn build(
-        self,
-        changes: impl IntoIterator<Item = Vec<PlaceChange>>,
-        opened: &Opened,
-        geometry: Geometry,
-        entropy: &mut dyn Entropy,
-    ) -> Shard {
+    /// The shard, with the coins of the lists it is home of and the orders of all. The log has the sizes with which the
+    /// directory was opened.
+    pub fn build(self, listed: Listed, opened: &Opened, geometry: Geometry, entropy: &mut dyn Entropy) -> Shard {
         let settings = self.settings;
         let mut own = opened.shards[self.id.index()].clone();
         own.control.used.add(&self.used);
-        let mut lockers = Lockers::new(KeyedHash::new(entropy));
+        let lockers = Lockers::of(KeyedHash::new(entropy), listed.in_lockers);
         let mut market = Market::new(KeyedHash::new(entropy), settings.identifier, settings.offers_max);
-        for change in changes.into_iter().flatten() {
-            match change.place {
-                Place::Locker(key) => lockers.enter(&key, change.coin),
-                Place::TradeLocker(an) => market.enter(&an, change.coin),
-                Place::Free | Place::Wallet => unreachable!("no list has free coins or a wallet's"),
-            }
-        }
+        listed.for_sale.iter().for_each(|(coin, an)| market.enter(an, *coin));
         for order in
             opened.orders.iter().filter(|order| home(&Place::TradeLocker(order.an), settings.shards) == self.id)
         {

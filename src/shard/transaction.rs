@@ -58,7 +58,7 @@ impl Shard {
             settings: &self.settings,
             peer: task.origin.peer,
             modern: task.header.encryption().is_modern(),
-            month: now.month(),
+            unix_seconds: now.unix_ms / 1000,
             entropy: effects.entropy,
         };
         let request = Request::decode(task.header.command, &task.payload)?;
@@ -210,17 +210,12 @@ impl Shard {
             }
             take_words(task, wanted);
         } else {
-            let findings = &mut task.findings;
-            for visit in task.stops.iter_mut().filter_map(|stop| stop.visit.as_mut()) {
-                findings.allowed = visit.findings.allowed;
-                findings.an = visit.findings.an;
-                findings.coins.append(&mut visit.findings.coins);
-                findings.offers.append(&mut visit.findings.offers);
-                findings.minted.append(&mut visit.findings.minted);
-                for (sum, count) in findings.circulation.iter_mut().zip(visit.findings.circulation) {
-                    *sum += count;
-                }
+            let Task { stops, findings, .. } = &mut *task;
+            let mut visits = stops.iter_mut().filter_map(|stop| stop.visit.as_mut());
+            if let Some(first) = visits.next() {
+                std::mem::swap(findings, &mut first.findings);
             }
+            visits.for_each(|visit| findings.join(&mut visit.findings));
             findings.offers.sort_unstable_by_key(|offer| offer.sequence);
         }
         self.leave_stops(task, effects);
@@ -249,7 +244,9 @@ impl Shard {
             if others_wait || !self.log.reserve(bytes) {
                 task.stage = Stage::LogRoom;
                 self.waiting_for_log.push_back(slot);
-                self.want_checkpoint(effects);
+                if self.log.gains_by_checkpoint() {
+                    self.want_checkpoint(effects);
+                }
                 return Flow::Waits;
             }
             task.log_bytes = bytes;
@@ -527,7 +524,7 @@ fn place_an(place: &Place) -> &Secret {
 }
 
 /// Where a locker's or trade locker's list is.
-pub(super) fn home(place: &Place, shards: u8) -> ShardId {
+pub fn home(place: &Place, shards: u8) -> ShardId {
     match place {
         Place::Locker(key) => partition::locker_home(key, shards),
         place => partition::market_home(place_an(place).bytes(), shards),

@@ -1,9 +1,13 @@
 //! The one function from which every view follows.
 //!
 //! The free map, the locker index and the market are pure functions of the coin records. A transaction applies what
-//! [`derive()`] says of (old, new); the start applies what it says of (free, record) for every coin. Nothing else touches a view.
+//! [`derive()`] says of (old, new); the start applies what it says of (free, record) for every coin, collected by page in
+//! [`PageViews`]. Nothing else touches a view.
 
-use crate::coin::{CoinRecord, Place};
+use crate::coin::{COINS_PER_PAGE, CoinId, CoinRecord, PageNumber, Place};
+use crate::store::layout::PageFrame;
+
+use super::free_map::WORDS_PER_PAGE;
 
 /// How the views change with one coin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,6 +21,7 @@ pub struct ViewChange {
 }
 
 /// What changes in the views when a coin's record changes.
+#[inline]
 pub fn derive(old: &CoinRecord, new: &CoinRecord) -> ViewChange {
     let (from, to) = (old.place(), new.place());
     let indexed = |place| matches!(place, Place::Locker(_) | Place::TradeLocker(_)).then_some(place);
@@ -25,6 +30,31 @@ pub fn derive(old: &CoinRecord, new: &CoinRecord) -> ViewChange {
         free: (old.is_free() != new.is_free()).then_some(new.is_free()),
         leaves: indexed(from).filter(|_| moves),
         enters: indexed(to).filter(|_| moves),
+    }
+}
+
+/// What the records of a page say of the views. Its memory is used again for the next.
+#[derive(Default)]
+pub struct PageViews {
+    /// Its free coins: a bit a coin, words and bits in their order.
+    pub free: [u64; WORDS_PER_PAGE as usize],
+    /// Its coins in lockers and trade lockers.
+    pub listed: Vec<(CoinId, Place)>,
+}
+
+impl PageViews {
+    /// Looks at a page.
+    pub fn derive(&mut self, page: PageNumber, frame: &PageFrame) {
+        let free = CoinRecord::default();
+        self.free = [u64::MAX; WORDS_PER_PAGE as usize];
+        self.listed.clear();
+        for slot in 0..COINS_PER_PAGE as usize {
+            let change = derive(&free, &frame.record(slot));
+            if change.free == Some(false) {
+                self.free[slot / u64::BITS as usize] &= !(1 << (slot % u64::BITS as usize));
+            }
+            self.listed.extend(change.enters.map(|place| (page.coin(slot), place)));
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use super::free_map::{FoundWord, SearchPages, WordNumber};
 use super::interface::{Now, ShardId};
 use super::message::{Ask, Visit};
 use super::partition::page_owner;
-use super::task::Task;
+use super::task::{Stop, Task};
 use super::transaction::Flow;
 use super::{Effects, Shard};
 
@@ -108,26 +108,33 @@ fn words(task: &Task) -> impl Iterator<Item = &FoundWord> {
     task.stops.iter().filter_map(|stop| stop.visit.as_ref()).flat_map(|visit| &visit.words)
 }
 
+/// The visits of all stops.
+fn visits(stops: &mut [Stop]) -> impl Iterator<Item = &mut Visit> {
+    stops.iter_mut().filter_map(|stop| stop.visit.as_deref_mut())
+}
+
 /// Takes the first words of each denomination in the order of the search until there are `wanted` coins of it; the others
 /// stay with their visits, to be given back.
 pub(super) fn take_words(task: &mut Task, wanted: usize) {
-    // A visit found words of one denomination, in order: the first is taken off the end.
-    visits(task).for_each(|visit| visit.words.reverse());
-    for den in Denomination::all() {
-        let until = task.findings.coins.len() + wanted;
-        while task.findings.coins.len() < until {
-            let room = until - task.findings.coins.len();
-            let next = visits(task)
-                .filter(|visit| visit.words.last().is_some_and(|found| found.word.page().denomination() == den))
-                .min_by_key(|visit| visit.words.last().map(|found| found.rank));
+    let Task { stops, findings, .. } = task;
+    // Each visit found its words in that order: turned around, its next one is the last.
+    visits(stops).for_each(|visit| visit.words.reverse());
+    // Several denominations are asked for one after the other.
+    for of_one in stops.chunk_by_mut(|a, b| denomination(a) == denomination(b)) {
+        let until = findings.coins.len() + wanted;
+        while findings.coins.len() < until {
+            let next = visits(of_one).min_by_key(|visit| visit.words.last().map_or(u16::MAX, |word| word.rank));
             let Some(taken) = next.and_then(|visit| visit.words.pop()) else { break };
-            let free = (0..u64::BITS).filter(|bit| taken.free >> bit & 1 == 1);
-            task.findings.coins.extend(free.take(room).map(|bit| taken.word.coin(bit)));
+            let room = until - findings.coins.len();
+            findings.coins.extend(taken.coins().take(room));
         }
     }
 }
 
-/// The visits that came back.
-fn visits(task: &mut Task) -> impl Iterator<Item = &mut Visit> {
-    task.stops.iter_mut().filter_map(|stop| stop.visit.as_deref_mut())
+/// The denomination that a stop's visit searched.
+fn denomination(stop: &Stop) -> Denomination {
+    match stop.visit.as_deref().map(|visit| visit.ask) {
+        Some(Ask::Words { start, .. }) => start.page().denomination(),
+        other => unreachable!("{other:?} is no search that came back"),
+    }
 }

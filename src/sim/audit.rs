@@ -11,7 +11,9 @@ use crate::shard::Shard;
 use crate::shard::partition::{locker_home, market_home_of, page_owner};
 use crate::store::files;
 use crate::store::layout::{PAGE_BYTES, PageFrame, PageState};
-use crate::store::storage::Storage;
+use crate::store::pages::survey_page;
+use crate::store::storage::{Memory, Storage};
+use crate::store::verify::Survey;
 
 /// Compares a node at rest with a model.
 ///
@@ -49,11 +51,16 @@ pub fn audit(world: &World, model: &Model) -> Result<(), String> {
 /// Every page that anything was written to, in memory or on disk.
 fn pages_used(world: &World) -> BTreeSet<PageNumber> {
     let cached = |shard| world.shard(shard).pages.present();
-    let mut pages: BTreeSet<PageNumber> = (0..world.settings.shards).flat_map(cached).collect();
+    (0..world.settings.shards).flat_map(cached).chain(pages_with_data(&world.storage)).collect()
+}
+
+/// Every page that anything was written to on disk.
+fn pages_with_data(storage: &Memory) -> BTreeSet<PageNumber> {
+    let mut pages = BTreeSet::new();
     for den in Denomination::all() {
         let path = files::coins(den);
         let mut at = 0;
-        while let Ok(Some(data)) = world.storage.data_from(&path, at) {
+        while let Ok(Some(data)) = storage.data_from(&path, at) {
             let in_denomination = (data / PAGE_BYTES as u64) as u16;
             pages.extend(PageNumber::of(den, in_denomination));
             at = (u64::from(in_denomination) + 1) * PAGE_BYTES as u64;
@@ -173,6 +180,24 @@ pub fn at_rest(world: &World) -> Result<(), String> {
         let left = (shard.visits.len(), shard.locks.len(), shard.coins_in_flight);
         if !shard.has_failed() && (left != (0, 0, 0) || !shard.is_idle()) {
             return Err(format!("shard {number} is left with visits, locks and coins in flight: {left:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether control blocks or logs know every page in its place that is relied upon: rot in another would be taken for a
+/// page that was never used.
+///
+/// # Errors
+/// The page.
+pub fn knows_its_pages(storage: &Memory) -> Result<(), String> {
+    let survey = Survey::new(storage, &mut Vec::new()).map_err(|error| error.to_string())?;
+    let mut frame = PageFrame::zeroed();
+    for page in pages_with_data(storage) {
+        if let PageState::Used(sequence) = survey_page(storage, page, &mut frame)
+            && !survey.may_be_unnoted(page, sequence)
+        {
+            return Err(format!("page {} is relied upon up to {sequence} and noted nowhere", page.get()));
         }
     }
     Ok(())

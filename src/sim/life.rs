@@ -1,7 +1,7 @@
 //! The life of one node, from one seed: rounds of requests, faults among them, crashes between them, and after
 //! each a look at whether everything it said was true.
 
-use super::audit::{at_rest, audit};
+use super::audit::{at_rest, audit, knows_its_pages};
 use super::history::{NEVER, Past, explain};
 use super::model::{Model, Op};
 use super::report::{Fault, Report};
@@ -21,6 +21,8 @@ use crate::wire::status::Status;
 const ROUNDS: usize = 12;
 /// One round in so many ends with the node's end.
 const END_ONE_IN: usize = 3;
+/// Things that happen in a round, at most: beyond, the node is busy with nothing.
+const STEPS_MAX: usize = 100_000;
 /// Coins at the beginning.
 const COINS: u32 = 96;
 
@@ -197,7 +199,7 @@ impl Life {
     fn requests(&mut self, count: usize, at_once: usize, ends: bool) -> Result<Vec<Past>, String> {
         self.world.disk_slowness = [1, 2, 4, 16][self.random.below(4)];
         let steps_each = 20 * self.world.disk_slowness.max(2);
-        let mut steps = if ends { self.random.below(steps_each * count) } else { usize::MAX };
+        let mut steps = if ends { self.random.below(steps_each * count) } else { STEPS_MAX };
         let few = self.workload.few(&self.guess);
         let mut history: Vec<Past> = Vec::new();
         let mut flying: Vec<Flying> = Vec::new();
@@ -216,14 +218,22 @@ impl Life {
                         break;
                     }
                     self.world.held.clear();
-                } else if flying.is_empty() {
-                    break;
                 } else {
-                    let waiting: Vec<&Op> = flying.iter().map(|flying| &history[flying.index].op).collect();
-                    return Err(format!("waits for ever: {waiting:?}"));
+                    // The ends of the turns may have brought the last answers.
+                    let unanswered = flying.len();
+                    self.collect(&mut history, &mut flying, &mut left_out)?;
+                    if flying.is_empty() {
+                        break;
+                    } else if flying.len() == unanswered {
+                        let waiting: Vec<&Op> = flying.iter().map(|flying| &history[flying.index].op).collect();
+                        return Err(format!("waits for ever: {waiting:?}"));
+                    }
                 }
             }
             self.collect(&mut history, &mut flying, &mut left_out)?;
+        }
+        if steps == 0 && !ends {
+            return Err("comes to no rest".to_owned());
         }
         for index in left_out.into_iter().rev() {
             history.remove(index);
@@ -354,6 +364,9 @@ impl Life {
         self.world.settings.shards = 1 + self.random.below(4) as u8;
         if self.random.one_in(6) {
             self.crash_while_starting();
+        }
+        if !self.world.storage.has_rot() {
+            knows_its_pages(&self.world.storage)?;
         }
         if !self.world.storage.has_rot() && self.random.one_in(8) {
             // What a crash tears, recovery repairs as a rebuild would; nothing is lost.

@@ -6,13 +6,17 @@
 //! # The life of a seed
 //! [`life`] draws faults and lets the clients of [`workload`] ask; what they are answered, [`history`] tries to explain
 //! with the states of [`model`]; [`audit`] looks whether the node is in one of them. [`report`] has the numbers.
+//!
+//! What a request costs, not whether it is right, is counted with [`lone`] and [`round`].
 
 pub mod audit;
 pub mod history;
 pub mod life;
+pub mod lone;
 pub mod model;
 pub mod payload;
 pub mod report;
+pub mod round;
 mod workload;
 mod world;
 

@@ -9,8 +9,7 @@ use crate::settings::{DATAGRAM_BYTES_MAX, Identifier, Settings, Settlement};
 use crate::shard::Shard;
 use crate::shard::interface::{DiskDone, DiskError, DiskOp, Input, Now, Origin, Outputs, ShardFile, ShardId};
 use crate::shard::message::Message;
-use crate::shard::partition::page_owner;
-use crate::shard::start::ShardBuilder;
+use crate::shard::start::build_all;
 use crate::store::control::UsedPages;
 use crate::store::double_write::page_at;
 use crate::store::error::StoreError;
@@ -152,6 +151,8 @@ pub struct World {
     pub digest: u64,
     /// The entropy that shards drew for ANs, the newest last.
     pub drawn: Vec<[u8; 16]>,
+    /// Messages from one shard to another so far.
+    pub messages_sent: u64,
     geometry: Geometry,
     random: Seeded,
     shards: Vec<Shard>,
@@ -189,6 +190,7 @@ impl World {
             held: Vec::new(),
             digest: options.seed,
             drawn: Vec::new(),
+            messages_sent: 0,
             geometry: options.geometry,
             random: Seeded(options.seed),
             shards: Vec::new(),
@@ -215,22 +217,9 @@ impl World {
     pub fn try_start(&mut self) -> Result<(), StoreError> {
         let shards = self.settings.shards;
         let opened = recovery::open(&self.storage, shards, self.geometry)?;
-        let mut builders: Vec<_> =
-            (0..shards).map(|shard| ShardBuilder::new(ShardId(shard), self.settings.clone())).collect();
-        read_pages(&self.storage, &opened.used, &mut |page, frame, sequence| {
-            builders[page_owner(page, shards).index()].page(page, frame, sequence);
+        self.shards = build_all(&self.settings, &opened, self.geometry, &mut self.random, |mut page| {
+            read_pages(&self.storage, &opened.used, &mut page)
         })?;
-        let mut changes: Vec<Vec<_>> = (0..shards)
-            .map(|home| builders.iter_mut().map(|builder| builder.changes_for(ShardId(home))).collect())
-            .collect();
-        changes.reverse();
-        self.shards = builders
-            .into_iter()
-            .map(|builder| {
-                let changes: Vec<_> = changes.pop().expect("one a shard");
-                builder.build(changes, &opened, self.geometry, &mut self.random)
-            })
-            .collect();
         Ok(())
     }
 
@@ -456,6 +445,7 @@ impl World {
             let before = self.answers.insert(reply.token, out.bytes[reply.start..reply.end].to_vec());
             assert!(before.is_none(), "a request is answered once");
         }
+        self.messages_sent += out.messages.len() as u64;
         for (to, message) in out.messages {
             self.messages.entry((shard, to.0)).or_default().push_back(message);
         }

@@ -4,11 +4,17 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::control::UsedPages;
 use super::error::StoreError;
 use super::files;
+use super::layout::{AlignedBytes, PAGE_BYTES, PageFrame};
 use super::recovery::initialise;
-use super::storage::Directory;
+use super::storage::{Directory, Storage, Zeros};
 use super::wal::Geometry;
+use crate::coin::{Denomination, PAGES, PAGES_PER_DENOMINATION, PageNumber};
+
+/// Pages written at once.
+const PAGES_PER_WRITE: u16 = 50;
 
 /// Makes an empty data directory: no coin is in circulation.
 ///
@@ -36,6 +42,49 @@ pub fn build<T>(root: &Path, fill: impl FnOnce(&Path) -> Result<T, StoreError>) 
         log::warn!("cannot remove {}: {error}", unfinished.display());
     }
     filled
+}
+
+/// Fills the page in the frame and seals it; `false` where it is to stay a hole.
+pub type Fill<'a> = dyn FnMut(PageNumber, &mut PageFrame) -> Result<bool, StoreError> + 'a;
+
+/// Writes all coin files, in the order of the pages, each as `fill` makes it from a frame that may hold another page.
+/// Returns the pages that were used. `progress` is told the pages done and their number. Everything is durable.
+///
+/// # Errors
+/// What `fill` fails with, and [`StoreError::Io`].
+pub fn write_pages(
+    directory: &Directory,
+    fill: &mut Fill<'_>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<UsedPages, StoreError> {
+    directory.create_directory(files::COINS)?;
+    let mut used = UsedPages::none();
+    let mut bytes = AlignedBytes::zeroed(usize::from(PAGES_PER_WRITE) * PAGE_BYTES);
+    let mut frame = PageFrame::zeroed();
+    for den in Denomination::all() {
+        let path = files::coins(den);
+        directory.create(&path, files::COINS_BYTES, Zeros::Hole)?;
+        for first in (0..PAGES_PER_DENOMINATION).step_by(usize::from(PAGES_PER_WRITE)) {
+            let mut any = false;
+            for (number, into) in (first..).zip(bytes.chunks_exact_mut(PAGE_BYTES)) {
+                let page = PageNumber::of(den, number).expect("a page of the denomination");
+                into.fill(0);
+                if fill(page, &mut frame)? {
+                    into.copy_from_slice(frame.bytes());
+                    used.insert(page);
+                    any = true;
+                }
+            }
+            if any {
+                directory.write_at(&path, u64::from(first) * PAGE_BYTES as u64, &bytes)?;
+            }
+            let done = den.index() as u64 * u64::from(PAGES_PER_DENOMINATION) + u64::from(first + PAGES_PER_WRITE);
+            progress(done, u64::from(PAGES));
+        }
+        directory.sync(&path)?;
+    }
+    directory.sync_directory(files::COINS)?;
+    Ok(used)
 }
 
 /// The directory, its parent, and what it is called until it is complete.

@@ -1,6 +1,5 @@
 //! Pages in their place, outside the shards: written crash-safely, read as a whole at start.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 
@@ -84,42 +83,38 @@ pub fn read_pages(storage: &dyn Storage, used: &UsedPages, visit: &mut dyn Visit
     let mut reader = Reader::new(storage, used);
     (0..READS).try_for_each(|read| {
         reader.load(read)?;
-        reader.visit(0, 1, visit)
+        reader.visit(visit)
     })
 }
 
-/// Reads every used page once, in no order, and gives it to the visitor of its shard, one a shard: for the start of a
-/// node. Several threads read, as many as there are shards and at least two, so that the disk is never idle.
+/// Reads every used page once, in no order, in several threads, and gives it with its sequence to `visit`, which each
+/// thread calls with a value of its own: for the start of a node. More threads than processors keep the disk busy.
 ///
 /// # Errors
 /// As [`read_page`]; the first one ends it.
-pub fn read_all_pages<V: Visit + Send>(
+pub fn read_all_pages<T: Default>(
     storage: &dyn Storage,
     used: &UsedPages,
-    visitors: &mut [V],
+    threads: usize,
+    visit: impl Fn(&mut T, PageNumber, &PageFrame, u64) + Sync,
 ) -> Result<(), StoreError> {
-    let shards = u8::try_from(visitors.len()).expect("a shard has a number of one byte");
-    let visitors: Vec<Mutex<&mut V>> = visitors.iter_mut().map(Mutex::new).collect();
     let next = AtomicU16::new(0);
     let work = || -> Result<(), StoreError> {
         let mut reader = Reader::new(storage, used);
+        let mut own = T::default();
         loop {
             let read = next.fetch_add(1, Ordering::Relaxed);
             if read >= READS {
                 return Ok(());
             }
             reader.load(read)?;
-            // Each thread begins with another shard, so that they seldom wait for each other.
-            for shard in (0..shards).map(|shard| ((u16::from(shard) + read) % u16::from(shards)) as u8) {
-                let mut visitor = visitors[usize::from(shard)].lock().expect("a visitor does not panic");
-                reader.visit(shard, shards, &mut **visitor)?;
-            }
+            reader.visit(&mut |page, frame, sequence| visit(&mut own, page, frame, sequence))?;
         }
     };
     // After a failure the others stop when they are done with what they are at.
     let work = || work().inspect_err(|_| next.store(READS, Ordering::Relaxed));
     thread::scope(|scope| {
-        let threads: Vec<_> = (0..shards.max(2)).map(|_| scope.spawn(work)).collect();
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         let results =
             threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         results.fold(Ok(()), Result::and)
@@ -214,11 +209,9 @@ impl<'a> Reader<'a> {
         state
     }
 
-    /// Gives the loaded pages of a shard to `visit`. One in a hole was never used, or is lost.
-    fn visit<V: Visit + ?Sized>(&mut self, shard: u8, shards: u8, visit: &mut V) -> Result<(), StoreError> {
-        let numbers = self.first..self.first + PAGES_PER_READ;
-        for number in numbers.filter(|number| number % u16::from(shards) == u16::from(shard)) {
-            let page = PageNumber::new(number).expect("a loaded page");
+    /// Gives the loaded pages to `visit`. One in a hole was never used, or is lost.
+    fn visit(&mut self, visit: &mut dyn Visit) -> Result<(), StoreError> {
+        for page in PageNumber::all().skip(usize::from(self.first)).take(usize::from(PAGES_PER_READ)) {
             if let PageState::Used(sequence) = checked(page, self.state(page), self.used)? {
                 visit(page, &self.frame, sequence);
             }
@@ -292,6 +285,8 @@ fn runs(pages: &[PageNumber]) -> impl Iterator<Item = &[PageNumber]> {
 #[cfg(test)]
 mod tests {
 
+    use std::sync::Mutex;
+
     use super::*;
     use crate::coin::{CoinRecord, Months, Secret};
     use crate::store::recovery::{initialise, note_pages, open_as_it_is};
@@ -323,7 +318,7 @@ mod tests {
         let numbers = [0, 1, 2, 49, 50, 51, 999, 1000, 1500, 7003, 14_998, 14_999];
         let pages = numbers.map(|number| PageNumber::new(number).unwrap());
         let used = with_pages(&memory, pages.into_iter());
-        for shards in 1..=5u8 {
+        for threads in 1..=5 {
             let mut all = Vec::new();
             read_pages(&memory, &used, &mut |page, frame, sequence| {
                 assert_eq!(frame.record(7).an, Secret::new([page.get() as u8; 16]));
@@ -332,20 +327,15 @@ mod tests {
             })
             .unwrap();
             assert_eq!(all, pages);
-            let mut read: Vec<Vec<PageNumber>> = vec![Vec::new(); usize::from(shards)];
-            let visitor = read.iter_mut().map(|pages| {
-                move |page: PageNumber, frame: &PageFrame, sequence: u64| {
-                    assert_eq!((frame.state(page), page.get()), (PageState::Used(sequence), sequence as u16));
-                    pages.push(page);
-                }
-            });
-            let mut visitors: Vec<_> = visitor.collect();
-            read_all_pages(&memory, &used, &mut visitors).unwrap();
-            drop(visitors);
-            for (shard, pages) in (0..).zip(&read) {
-                assert!(pages.iter().all(|page| page.get() % u16::from(shards) == shard));
-            }
-            let mut all = read.concat();
+            let all = Mutex::new(Vec::new());
+            let visit = |own: &mut Vec<PageNumber>, page, frame: &PageFrame, sequence| {
+                assert_eq!((frame.state(page), page.get()), (PageState::Used(sequence), sequence as u16));
+                assert!(!own.contains(&page), "a thread's own value stays its own");
+                own.push(page);
+                all.lock().unwrap().push(page);
+            };
+            read_all_pages(&memory, &used, threads, visit).unwrap();
+            let mut all = all.into_inner().unwrap();
             all.sort_unstable();
             assert_eq!(all, pages);
         }
@@ -372,8 +362,7 @@ mod tests {
         let used = with_pages(&memory, PageNumber::all().step_by(100));
         let page = PageNumber::new(300).unwrap();
         memory.flip(&files::coins(page.denomination()), files::page_offset(page) + 99);
-        let mut visitors = [|_: PageNumber, _: &PageFrame, _: u64| {}; 3];
-        let error = read_all_pages(&memory, &used, &mut visitors).unwrap_err();
+        let error = read_all_pages(&memory, &used, 3, |_: &mut (), _, _, _| {}).unwrap_err();
         assert!(matches!(error, StoreError::DamagedPage { page: damaged } if damaged == page), "{error}");
     }
 }

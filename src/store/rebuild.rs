@@ -121,7 +121,8 @@ fn repair(storage: &dyn Storage, report: &Report, finding: &Finding) -> Result<(
         }
         Repair::Control { shard } => {
             let lost = report.derived.iter().find(|control| control.writer == shard);
-            let control = lost.expect("made again when the directory was verified").clone();
+            let mut control = lost.expect("made again when the directory was verified").clone();
+            control.used.add(&noted_pages(report));
             replace(storage, path, 2 * SLOT_BYTES as u64, &|unfinished| {
                 (0..2).try_for_each(|generation| {
                     let control = Control { generation, ..control.clone() };

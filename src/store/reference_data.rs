@@ -18,20 +18,15 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::control::UsedPages;
-use super::create::build;
+use super::create::{build, write_pages};
 use super::error::StoreError;
-use super::files;
-use super::layout::{AlignedBytes, PAGE_BYTES, PageFrame, PageState, RECORDS_BYTES};
+use super::layout::{PageFrame, PageState, RECORDS_BYTES};
 use super::orders::Order;
 use super::pages::read_page;
 use super::recovery::{Opened, finish_directory};
-use super::storage::{Directory, Storage, Zeros};
+use super::storage::{Directory, Storage};
 use super::wal::Geometry;
-use crate::coin::{CoinRecord, Denomination, PAGES, PAGES_PER_DENOMINATION, PageNumber, PayoutAddress, Place, Secret};
-
-/// Pages written at once.
-const PAGES_PER_WRITE: u16 = 50;
+use crate::coin::{CoinRecord, PAGES, PageNumber, PayoutAddress, Place, Secret};
 
 /// What was imported.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -61,14 +56,9 @@ pub struct ImportReport {
 pub fn import(from: &Path, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<ImportReport, StoreError> {
     build(to, |unfinished| {
         let directory = Directory::open(unfinished)?;
-        let mut importer = Importer { from, directory: &directory, findings: Findings::default() };
-        directory.create_directory(files::COINS)?;
-        for den in Denomination::all() {
-            importer.denomination(den, progress)?;
-        }
-        directory.sync_directory(files::COINS)?;
+        let mut importer = Importer { from, findings: Findings::default() };
+        let used = write_pages(&directory, &mut |page, frame| importer.page(page, frame), progress)?;
         importer.orders()?;
-        let used = importer.findings.used.clone();
         let (report, orders) = importer.findings.finish();
         finish_directory(&directory, Geometry::default(), used, orders)?;
         Ok(report)
@@ -76,24 +66,13 @@ pub fn import(from: &Path, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> Res
 }
 
 /// What the reference's files hold, put together file by file: first all pages, then the payout addresses. Pure.
+#[derive(Default)]
 pub struct Findings {
     report: ImportReport,
     /// ANs of the trade lockers that coins are in.
     trade_lockers: HashSet<Secret>,
-    used: UsedPages,
     /// Orders of trade lockers there are.
     orders: HashMap<Secret, (SystemTime, PayoutAddress)>,
-}
-
-impl Default for Findings {
-    fn default() -> Self {
-        Self {
-            report: ImportReport::default(),
-            trade_lockers: HashSet::new(),
-            used: UsedPages::none(),
-            orders: HashMap::new(),
-        }
-    }
 }
 
 impl Findings {
@@ -115,7 +94,6 @@ impl Findings {
         }
         frame.seal(page, 0);
         self.report.pages += 1;
-        self.used.insert(page);
         true
     }
 
@@ -160,34 +138,13 @@ impl Findings {
 
 struct Importer<'a> {
     from: &'a Path,
-    directory: &'a Directory,
     findings: Findings,
 }
 
 impl Importer<'_> {
-    fn denomination(&mut self, den: Denomination, progress: &mut dyn FnMut(u64, u64)) -> Result<(), StoreError> {
-        let path = files::coins(den);
-        self.directory.create(&path, files::COINS_BYTES, Zeros::Hole)?;
-        let mut bytes = AlignedBytes::zeroed(usize::from(PAGES_PER_WRITE) * PAGE_BYTES);
-        let mut frame = PageFrame::zeroed();
-        for first in (0..PAGES_PER_DENOMINATION).step_by(usize::from(PAGES_PER_WRITE)) {
-            let mut any = false;
-            for (number, into) in (first..).zip(bytes.chunks_exact_mut(PAGE_BYTES)) {
-                let page = PageNumber::of(den, number).expect("a page of the denomination");
-                into.fill(0);
-                read_whole(&self.from.join(page_file(page)), frame.records_mut())?;
-                if self.findings.page(page, &mut frame) {
-                    into.copy_from_slice(frame.bytes());
-                    any = true;
-                }
-            }
-            if any {
-                self.directory.write_at(&path, u64::from(first) * PAGE_BYTES as u64, &bytes)?;
-            }
-            let done = den.index() as u64 * u64::from(PAGES_PER_DENOMINATION) + u64::from(first + PAGES_PER_WRITE);
-            progress(done, u64::from(PAGES));
-        }
-        self.directory.sync(&path)
+    fn page(&mut self, page: PageNumber, frame: &mut PageFrame) -> Result<bool, StoreError> {
+        read_whole(&self.from.join(page_file(page)), frame.records_mut())?;
+        Ok(self.findings.page(page, frame))
     }
 
     /// Takes every file in `Trades`.
@@ -316,6 +273,7 @@ fn write_new(path: &Path, name: &str, fill: impl FnOnce(&mut File) -> io::Result
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::coin::Denomination;
     use crate::coin::{CoinId, Months};
     use crate::store::recovery::open_as_it_is;
 

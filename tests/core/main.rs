@@ -6,5 +6,6 @@ mod common;
 mod model;
 mod offline;
 mod readme;
+mod scaling;
 mod statuses;
 mod treasury;

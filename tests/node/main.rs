@@ -6,6 +6,7 @@ mod crash;
 mod damage;
 mod holder;
 mod kernel;
+mod load;
 mod net;
 mod offline;
 mod program;

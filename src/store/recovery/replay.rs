@@ -114,6 +114,11 @@ impl Replay {
         self.logged
     }
 
+    /// Up to which sequence everything is in place.
+    pub fn in_place(&self) -> u64 {
+        self.in_place
+    }
+
     /// Records that were not in place.
     pub fn records(&self) -> u64 {
         self.records

@@ -2,6 +2,7 @@
 
 use crate::store::control::{Control, OrdersImage, UsedPages};
 use crate::store::orders::Order;
+use crate::store::recovery::logs::log_numbers;
 use crate::store::recovery::replay::{Replay, read_slot, source};
 use crate::store::storage::Storage;
 use crate::store::wal::format::BatchHeader;
@@ -41,10 +42,14 @@ pub fn orders_from_before(
 ///   with a recovery. Its batches must follow each other without a gap, from the start of a segment to the last there
 ///   is; then every record that the lost block wanted to be read is among them.
 /// * The newer image of the orders counts; both must be whole, as either may have been it.
+/// * How many logs there are, log 0's block alone says for certain: for it another block and the directories must agree.
 ///
 /// Which pages the shard used first since the last start is not known: `used` is empty.
 pub fn control_from_segments(storage: &dyn Storage, shard: u8, known: &[Control]) -> Option<Control> {
     let other = known.iter().max_by_key(|control| control.sequence).filter(|control| control.segments > 0)?;
+    if shard == 0 && log_numbers(storage).ok()?.len() != usize::from(other.logs) {
+        return None;
+    }
     let mut control = Control {
         writer: shard,
         generation: 0,

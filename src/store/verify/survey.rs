@@ -257,9 +257,9 @@ impl Survey {
         self.replay.record(coin).map(|(sequence, _)| sequence)
     }
 
-    /// Whether a page in its place, whole with coins in it, can be unknown to the control blocks.
-    pub fn may_be_unnoted(&self, page: PageNumber) -> bool {
-        !self.noted || !self.knows_nothing_of(page)
+    /// Whether a page in its place, whole with coins in it up to this sequence, can be unknown to the control blocks.
+    pub fn may_be_unnoted(&self, page: PageNumber, sequence: u64) -> bool {
+        sequence > self.replay.in_place() || !self.knows_nothing_of(page)
     }
 
     /// The highest sequence that anything may have.

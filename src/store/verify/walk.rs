@@ -154,7 +154,7 @@ pub fn walk(
 fn trouble(survey: &Survey, page: &Page<'_>, coins: u64) -> Option<Trouble> {
     match page.origin {
         Origin::Place if page.sequence > survey.logged() => Some(Trouble::Ahead),
-        Origin::Place if coins > 0 && !survey.may_be_unnoted(page.number) => Some(Trouble::Unnoted),
+        Origin::Place if coins > 0 && !survey.may_be_unnoted(page.number, page.sequence) => Some(Trouble::Unnoted),
         Origin::Place | Origin::Nowhere => None,
         Origin::Copy => Some(Trouble::Torn),
         Origin::Logs if page.sequence == 0 => Some(Trouble::NeverUsed),

@@ -165,6 +165,32 @@ fn what_was_reserved_is_appended_even_when_the_checkpoint_lags() {
     assert!(log.tail() == tail && log.reserve(worst) && !log.needs_checkpoint());
 }
 
+/// Else one that recycles nothing would be asked for again as soon as it is done.
+#[test]
+fn a_checkpoint_is_wanted_only_where_it_recycles_something() {
+    let mut log = Log::new(start(TAIL), SMALL);
+    let mut sequence = 0;
+    let mut under_way = VecDeque::new();
+    while under_way.back().is_none_or(|write: &LogWrite| write.segment == TAIL.segment) {
+        assert!(!log.gains_by_checkpoint(), "one segment is in use");
+        if under_way.len() == WINDOW as usize {
+            let LogWrite { segment, offset, bytes, .. } = under_way.pop_front().unwrap();
+            log.written(segment, offset, bytes);
+        }
+        sequence += 1;
+        append(&mut log, sequence, 150).unwrap();
+        under_way.push_back(log.next_write().unwrap());
+    }
+    assert!(!log.gains_by_checkpoint(), "the last batch of the first segment is under way");
+    for LogWrite { segment, offset, bytes, .. } in under_way {
+        log.written(segment, offset, bytes);
+    }
+    assert!(log.gains_by_checkpoint());
+    log.release(&log.recyclable(sequence).unwrap());
+    while log.reserve(SMALL.record_bytes_max) {}
+    assert!(!log.gains_by_checkpoint(), "all room is reserved, and none recyclable");
+}
+
 #[test]
 #[should_panic(expected = "a reservation is given back once")]
 fn appending_without_a_reservation_is_a_bug() {

@@ -292,9 +292,14 @@ impl Log {
         self.waiting.is_empty() && self.in_flight.is_empty()
     }
 
-    /// Whether more than half of the segments are in use.
+    /// Whether more than half of the segments are in use, and a checkpoint would change that.
     pub fn needs_checkpoint(&self) -> bool {
-        self.segments.len() > usize::from(self.geometry.segments) / 2
+        self.segments.len() > usize::from(self.geometry.segments) / 2 && self.gains_by_checkpoint()
+    }
+
+    /// Whether a checkpoint now would recycle a segment. Where it would not, room comes only with what is under way.
+    pub fn gains_by_checkpoint(&self) -> bool {
+        self.recyclable(u64::MAX).is_some()
     }
 
     /// The tail as of the last [`Log::release`]: what a control block says that recycles nothing.

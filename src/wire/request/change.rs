@@ -3,7 +3,7 @@
 use crate::coin::Denomination;
 
 use super::{Request, no_trade_locker};
-use crate::wire::items::{self, Fields, Item, Items, SecretCoin, SecretCoins};
+use crate::wire::items::{Fields, Item, Items, SecretCoin, SecretCoins};
 use crate::wire::status::Status;
 
 /// Coins of the smaller denomination in a *break* or a *join*.
@@ -93,9 +93,18 @@ impl<'a> ChangeOffer<'a> {
     }
 
     /// Appends an offer's bytes.
-    pub fn append(out: &mut Vec<u8>, den: i8, serial_numbers: impl IntoIterator<Item = u32>) {
+    pub fn append(
+        out: &mut Vec<u8>,
+        den: i8,
+        serial_numbers: impl IntoIterator<Item = u32, IntoIter: ExactSizeIterator>,
+    ) {
+        let serial_numbers = serial_numbers.into_iter();
         out.push(den as u8);
-        items::append(out, serial_numbers);
+        let start = out.len();
+        out.resize(start + serial_numbers.len() * u32::BYTES, 0);
+        for (place, sn) in out[start..].chunks_exact_mut(u32::BYTES).zip(serial_numbers) {
+            place.copy_from_slice(&sn.to_be_bytes());
+        }
     }
 }
 
