@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::coin::{CoinId, Denomination, Place, Secret};
 use crate::settings::Identifier;
 use crate::shard::market::public_identifier;
+use crate::sim::payload::TREASURY_KEY;
 use crate::wire::header::{self, Framing, KeyName, NodeIdentity, RequestHeader};
 use crate::wire::items::{self, Bits, Coins, RawCoin, SecretCoin, SecretCoins};
 use crate::wire::reply::{self, ReplyHead};
@@ -24,9 +25,6 @@ use crate::wire::status::Status;
 
 /// Who the node is.
 pub const NODE: NodeIdentity = NodeIdentity { raida_id: 7, coin_id: 6 };
-
-/// The key of its treasury.
-pub const TREASURY_KEY: [u8; 16] = *b"the treasury key";
 
 /// What goes wrong with a request.
 #[derive(Clone, Copy, PartialEq, Eq)]

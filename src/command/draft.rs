@@ -119,6 +119,8 @@ pub struct Draft {
     pub items: u32,
     /// The session that must hold the targets; 0 where there are none.
     pub session: u32,
+    /// Whether the request has shown the treasury's key.
+    pub of_treasury: bool,
     /// The answer's payload.
     pub answer: Vec<u8>,
     /// ANs being compared, with their group.
@@ -134,6 +136,7 @@ impl Draft {
         self.groups.clear();
         self.items = 0;
         self.session = 0;
+        self.of_treasury = false;
         self.answer.clear();
         self.answer.shrink_to(KEPT * 16);
         self.compared.clear();

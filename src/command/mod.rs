@@ -104,7 +104,7 @@ pub fn plan(request: &Request<'_>, context: &mut Context<'_>, draft: &mut Draft)
         Request::CreateCoins { session, key, coins } => treasury::create(*session, *key, coins, context, draft),
         Request::DeleteCoins { key, coins } => treasury::delete(*key, coins, context, draft),
         Request::FreeCoins { key, coins, .. } => treasury::free(*key, coins, context, draft),
-        Request::AllSerialNumbers { key, den } => treasury::all(*key, *den, context),
+        Request::AllSerialNumbers { key, den } => treasury::all(*key, *den, context, draft),
         Request::Store { coins, sum, key } => locker::store(coins, *sum, *key, draft),
         Request::Remove { key, coins } => locker::remove(*key, coins, draft),
         Request::Peek { key } => Ok(Next::Ask(Question::Locker(*key))),

@@ -12,7 +12,7 @@ use crate::wire::status::Status;
 use super::{Change, Context, Draft, Findings, Must, Next, Question, Twice, Verdict};
 
 /// Whether who sent this may: the key is right, the address is of an allowed network, and nobody else could read the
-/// key on its way.
+/// key on its way. The draft is marked, as every use of the key is told to the operator.
 ///
 /// Types 0, 1 and 2 are allowed from this machine alone: type 0 shows the key, and 1 and 2 encrypt it with the bytes that
 /// encrypt the answer, of which a listener knows enough to have the key.
@@ -20,7 +20,7 @@ use super::{Change, Context, Draft, Findings, Must, Next, Question, Twice, Verdi
 /// # Errors
 /// [`Status::NotImplemented`] where no key is configured, [`Status::EncryptionCode`] for a type that shows the key,
 /// [`Status::AdminAuth`] for another network or key: which of the two is not said.
-fn authorize(key: Secret, context: &Context<'_>) -> Result<(), Status> {
+fn authorize(key: Secret, context: &Context<'_>, draft: &mut Draft) -> Result<(), Status> {
     let treasury = context.settings.treasury.as_ref().ok_or(Status::NotImplemented)?;
     let peer = context.peer.to_canonical();
     if !context.modern && !peer.is_loopback() {
@@ -29,7 +29,8 @@ fn authorize(key: Secret, context: &Context<'_>) -> Result<(), Status> {
     let near = treasury.networks.iter().any(|network| network.contains(&peer));
     // Compared in constant time, and whatever the address is.
     let known = *treasury.key == key;
-    if near & known { Ok(()) } else { Err(Status::AdminAuth) }
+    draft.of_treasury = near & known;
+    if draft.of_treasury { Ok(()) } else { Err(Status::AdminAuth) }
 }
 
 /// 3.120 get available SNs: reserved for the session as those of *get available change SNs* are.
@@ -40,7 +41,7 @@ pub(super) fn available(
     context: &Context<'_>,
     draft: &mut Draft,
 ) -> Result<Next, Status> {
-    authorize(key, context)?;
+    authorize(key, context, draft)?;
     draft.items = wanted.denominations().count() as u32;
     if draft.items == 0 {
         return Ok(Next::Answer(Status::Success));
@@ -67,7 +68,7 @@ pub(super) fn create(
     context: &mut Context<'_>,
     draft: &mut Draft,
 ) -> Result<Next, Status> {
-    authorize(key, context)?;
+    authorize(key, context, draft)?;
     draft.session = session;
     if session == 0 {
         return Err(Status::PageNotReserved);
@@ -98,7 +99,7 @@ pub(super) fn delete(
     context: &mut Context<'_>,
     draft: &mut Draft,
 ) -> Result<Next, Status> {
-    authorize(key, context)?;
+    authorize(key, context, draft)?;
     for (coin, an) in coins.iter() {
         let destroyed = context.destroyed_an();
         draft.claim_item(coin, Must::Owned(an), Change::Free(destroyed));
@@ -114,7 +115,7 @@ pub(super) fn free(
     context: &mut Context<'_>,
     draft: &mut Draft,
 ) -> Result<Next, Status> {
-    authorize(key, context)?;
+    authorize(key, context, draft)?;
     for coin in coins.iter() {
         let destroyed = context.destroyed_an();
         draft.claim(coin, Must::OffMarket, Change::Free(destroyed))?;
@@ -133,8 +134,8 @@ pub(super) fn decide_free(context: &Context<'_>, draft: &mut Draft) -> Verdict {
 }
 
 /// 3.160 get all SNs.
-pub(super) fn all(key: Secret, den: i8, context: &Context<'_>) -> Result<Next, Status> {
-    authorize(key, context)?;
+pub(super) fn all(key: Secret, den: i8, context: &Context<'_>, draft: &mut Draft) -> Result<Next, Status> {
+    authorize(key, context, draft)?;
     let den = Denomination::new(den).ok_or(Status::SerialNumberOrDenomination)?;
     Ok(Next::Ask(Question::Minted(den)))
 }

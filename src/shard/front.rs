@@ -180,25 +180,30 @@ impl Shard {
         ReplyHead::new(&task.header, task.opened).reply_bytes(task.draft.answer.len()) <= longest
     }
 
-    /// Tells the operator who used the treasury's key, for what; and, a line a second at most, who tried without.
+    /// Tells the operator who used the treasury's key, for what; and, a line a second at most, who tried without. Where
+    /// there is no treasury nobody's trying matters.
     fn log_treasury(&mut self, task: &Task, status: Status, now: Now) {
         const SECOND_US: u64 = 1_000_000;
         let (command, peer, items) = (task.header.command, task.origin.peer, task.draft.items);
-        if ![Status::AdminAuth, Status::EncryptionCode, Status::NotImplemented].contains(&status) {
+        if task.draft.of_treasury {
             log::info!(target: "treasury", "{command} by {peer}, {items} items: {status}");
-            return;
-        }
-        self.treasury_refusals += 1;
-        if now.monotonic_us >= self.treasury_refusal_logged_us + SECOND_US {
-            self.treasury_refusal_logged_us = now.monotonic_us;
-            let refusals = self.treasury_refusals;
-            log::warn!(target: "treasury", "{command} by {peer} refused: {status}; {refusals} refused so far");
+        } else if self.settings.treasury.is_some() {
+            self.treasury_refusals += 1;
+            if now.monotonic_us >= self.treasury_refusal_logged_us + SECOND_US {
+                self.treasury_refusal_logged_us = now.monotonic_us;
+                let (shard, refusals) = (self.id.0, self.treasury_refusals);
+                log::warn!(target: "treasury", "{command} by {peer} refused: {status}; {refusals} so far at shard {shard}");
+            }
         }
     }
 }
 
 /// A task whose outcome nobody knows before the next start: no answer, and the connection closes.
 pub(super) fn leave_unanswered(task: &Task, effects: &mut Effects<'_>) {
+    if task.draft.of_treasury {
+        let (command, peer, items) = (task.header.command, task.origin.peer, task.draft.items);
+        log::warn!(target: "treasury", "{command} by {peer}, {items} items: the next start tells whether it was done");
+    }
     let at = effects.out.bytes.len();
     effects.out.replies.push(Reply { token: task.origin.token, start: at, end: at, close: true });
 }

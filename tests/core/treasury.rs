@@ -4,19 +4,23 @@ use std::net::IpAddr;
 
 use raida::coin::{CoinId, Denomination, Place, Secret};
 use raida::settings::Treasury;
-use raida::sim::{Client, World};
+use raida::sim::model::{Model, Op, Row};
+use raida::sim::workload::Workload;
+use raida::sim::{Client, Seeded, World};
 use raida::wire::items::{Coins, RawCoin, SecretCoins, bytes_of};
 use raida::wire::request::Request;
 use raida::wire::request::treasury::{Available, Minted, Wanted};
 use raida::wire::status::Status;
 use zeroize::Zeroizing;
 
-use crate::common::{Purse, locker_key, on_every_node, payload, sealed_1, sealed_4, trade_an};
+use crate::common::payload::TREASURY_KEY;
+use crate::common::{Purse, locker_key, on_every_node, payload, sealed_1, sealed_4, trade_an, world_with_coins};
+use crate::model::Story;
 
 const SESSION: u32 = 9;
 
 fn key() -> Secret {
-    Secret::new(*b"the treasury key")
+    Secret::new(TREASURY_KEY)
 }
 
 /// This machine's own client, which may ask in the clear.
@@ -129,7 +133,9 @@ fn coins_are_created_deleted_and_freed() {
         assert!(created.iter().all(|(_, an)| an.place() == Place::Wallet));
         purse.check(world);
 
-        // What is in circulation is not created again, and so is nothing that is named beside it.
+        // What is in circulation is not created again, nor what is named beside it: the session has words that both are in.
+        let again = available(world, SESSION, den(3));
+        assert!(again.contains(&offered[8]) && !again.contains(&coins[0]));
         assert_eq!(create(world, &here(), SESSION, &[offered[8], coins[0]]), (Status::PageNotReserved, Vec::new()));
         let rows: Vec<_> = created.iter().map(|&(coin, an)| (RawCoin::from(coin), an)).collect();
         let wrong = (rows[1].0, purse.fresh());
@@ -162,6 +168,10 @@ fn only_what_a_session_has_reserved_is_created() {
         assert_eq!(create(world, &here(), SESSION, &twice), refused(Status::SerialNumberOrDenomination));
         let none = [offered[0], RawCoin { den: 7, sn: 1 }];
         assert_eq!(create(world, &here(), SESSION, &none), refused(Status::SerialNumberOrDenomination));
+        // What was promised is promised for a while.
+        world.monotonic_us += Model::PROMISE_US;
+        assert_eq!(create(world, &here(), SESSION, coin), refused(Status::PageNotReserved));
+        assert_eq!(available(world, SESSION, den(2)), offered);
         // Another session is offered others, of every denomination at once.
         let request =
             Request::AvailableSerialNumbers { session: SESSION + 1, key: key(), denominations: Wanted([1; 16]) };
@@ -266,4 +276,52 @@ fn a_coin_is_created_once() {
         assert!(refused.iter().all(|answer| *answer == (Status::PageNotReserved, Vec::new())));
         note(purse, &offered[..2], &done[0].1);
     });
+}
+
+/// Clients and the treasury about the same few coins at once: some order explains every answer, and the node has the
+/// coins which that order leaves.
+#[test]
+fn whatever_meets_the_treasury_is_explained() {
+    for shards in [1, 2, 4] {
+        let (mut world, purse) = world_with_coins(shards, 31);
+        open_treasury(&mut world);
+        let mut story = Story::of(world, &purse, 31);
+        let (mut random, mut workload) = (Seeded(32), Workload::new(33, CoinId::new(-1, 0).unwrap()));
+        let mut done = [0; 3];
+        for session in 1_000_000..1_000_100 {
+            let asked = Op::SerialNumbers { session, operation: 1, den: random.below(2) as i8 + 1 };
+            let promised = story.burst(vec![asked]).remove(0).answer.unwrap().1;
+            let sns = promised[1..].chunks_exact(4).map(|sn| u32::from_be_bytes(sn.try_into().unwrap()));
+            let promised: Vec<CoinId> = sns.map(|sn| CoinId::new(promised[0] as i8, sn).unwrap()).collect();
+            let guess = story.models[0].clone();
+            let few = workload.few(&guess);
+            let rows = few.iter().map(|&coin| (coin, guess.ans[&coin])).collect::<Vec<Row>>();
+            let from = random.below(60);
+            let mut ops = vec![
+                // Two that make some of the same coins, and one that may not.
+                Op::Create { session, coins: promised[from..from + 4].to_vec() },
+                Op::Create { session, coins: promised[from + 2..from + 4].to_vec() },
+                Op::Create { session, coins: vec![few[0]] },
+                Op::Delete(rows[rows.len().saturating_sub(2)..].to_vec()),
+                Op::Free(few[..1].iter().copied().chain([promised[from]]).collect()),
+                workload.op(&guess, &few),
+                workload.op(&guess, &few),
+            ];
+            let turns = random.below(ops.len());
+            ops.rotate_left(turns);
+            for past in story.burst(ops) {
+                let answer = past.answer.expect("all are answered");
+                workload.hear(&past.op, &answer);
+                let kind = match past.op {
+                    Op::Create { .. } => 0,
+                    Op::Delete(_) => 1,
+                    Op::Free(_) => 2,
+                    _ => continue,
+                };
+                done[kind] += usize::from(answer.0.is_success());
+            }
+            story.check();
+        }
+        assert!(done[0] == 100 && done[1] > 30 && done[2] > 50, "{done:?}");
+    }
 }

@@ -12,3 +12,4 @@ mod offline;
 mod program;
 mod service_manager;
 mod transports;
+mod treasury;
