@@ -8,6 +8,7 @@
 
 pub mod admin;
 pub mod section;
+pub mod treasury;
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -19,7 +20,8 @@ use toml::Value;
 use self::admin::Admin;
 pub use self::section::ConfigError;
 use self::section::Section;
-use crate::settings::{Identifier, Settings, Settlement};
+use self::treasury::Treasury;
+use crate::settings::{DATAGRAM_BYTES_MAX, Identifier, Settings, Settlement};
 use crate::store::archive::Retention;
 
 /// The most shards a node has.
@@ -44,6 +46,8 @@ pub struct Config {
     pub market: Market,
     /// `[change]`: break, join and their reservations.
     pub change: Change,
+    /// `[treasury]`: who creates and frees coins over the wire.
+    pub treasury: Treasury,
     /// `[admin]`: metrics, health and the status page.
     pub admin: Admin,
     /// What the operator should know about the file: keys of the reference that have no effect here.
@@ -90,6 +94,8 @@ pub struct Limits {
     pub outbound_bytes_connection: usize,
     /// Bytes of answers that wait for all clients of a shard.
     pub outbound_bytes_total: usize,
+    /// The longest answer over UDP, bytes with its header; what is longer is answered with 45.
+    pub datagram_bytes: usize,
     /// Whether *pown sum* is served.
     pub pown_sum: bool,
 }
@@ -194,6 +200,7 @@ impl Default for Limits {
             send_seconds: 30,
             outbound_bytes_connection: 1 << 20,
             outbound_bytes_total: 64 << 20,
+            datagram_bytes: DATAGRAM_BYTES_MAX,
             pown_sum: false,
         }
     }
@@ -233,16 +240,16 @@ impl Config {
     /// Reads a file.
     ///
     /// # Errors
-    /// When it cannot be read, is not TOML, or says something that is not allowed.
+    /// When it cannot be read, is not TOML, or says something that is not allowed; when a file that it names cannot be read.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let name = path.display().to_string();
-        match fs::read_to_string(path) {
-            Ok(text) => Self::parse(&name, &text),
-            Err(error) => Err(ConfigError::new(format_args!("{name}: {error}"))),
-        }
+        let text = fs::read_to_string(path).map_err(|error| ConfigError::new(format_args!("{name}: {error}")))?;
+        let mut config = Self::parse(&name, &text)?;
+        config.treasury.read_key(&name)?;
+        Ok(config)
     }
 
-    /// Reads the text of a file; `file` is what errors call it.
+    /// Reads the text of a file; `file` is what errors call it. Files that it names are not read.
     ///
     /// # Errors
     /// When it is not TOML, or says something that is not allowed.
@@ -252,10 +259,11 @@ impl Config {
         let mut read = |name: &'static str| Section::take(file, name, &mut tables);
         let (mut server, mut limits, mut store) = (read("server")?, read("limits")?, read("store")?);
         let (mut archive, mut market) = (read("archive")?, read("market")?);
-        let (mut change, mut admin) = (read("change")?, read("admin")?);
+        let (mut change, mut treasury, mut admin) = (read("change")?, read("treasury")?, read("admin")?);
         if let Some(name) = tables.keys().next() {
             return Err(ConfigError::new(format_args!(
-                "{file}: {name}: unknown table; the tables are server, limits, store, archive, market, change, admin"
+                "{file}: {name}: unknown table; the tables are server, limits, store, archive, market, change, treasury, \
+                 admin"
             )));
         }
         let mut config = Self {
@@ -265,10 +273,11 @@ impl Config {
             archive: Archive::read(&mut archive)?,
             market: Market::read(&mut market)?,
             change: Change::read(&mut change)?,
+            treasury: Treasury::read(&mut treasury)?,
             admin: Admin::read(&mut admin)?,
             notes: Vec::new(),
         };
-        for section in [server, limits, store, archive, market, change, admin] {
+        for section in [server, limits, store, archive, market, change, treasury, admin] {
             notes.extend(section.finish()?);
         }
         config.notes = notes;
@@ -327,11 +336,13 @@ impl Config {
             break_window_s: self.change.break_window_hours * 3_600,
             break_exempt_loopback: self.change.exempt_loopback,
             reservation_ms: self.change.reservation_seconds * 1_000,
+            datagram_bytes_max: self.limits.datagram_bytes,
             pown_sum: self.limits.pown_sum,
             durable: self.store.durability == Durability::Sync,
             archive: self.archive.enabled,
             settlement: self.market.settlement,
             identifier: self.market.identifier,
+            treasury: self.treasury.settings(),
         }
     }
 }
@@ -367,7 +378,7 @@ impl Server {
         table.unused("udp_effective_payload", numbers, "a datagram carries up to 65507 bytes", number)?;
         table.unused("synchronization_enabled", "true, false", later, Value::is_bool)?;
         table.unused("root_path", "text in quotes", "--data names the data directory", Value::is_str)?;
-        table.unused_secret("admin_key", later)?;
+        table.unused_secret("admin_key", "treasury.key_file names a file that has it")?;
         table.unused_secret("proxy_key", later)?;
         table.unused("proxy_addr", "text in quotes", later, Value::is_str)?;
         table.unused("proxy_port", numbers, later, number)?;
@@ -404,6 +415,7 @@ impl Limits {
                 65_536..=1 << 40,
                 default.outbound_bytes_total,
             )?,
+            datagram_bytes: table.integer("datagram_bytes", 1_400..=DATAGRAM_BYTES_MAX, default.datagram_bytes)?,
             pown_sum: table.boolean("pown_sum", default.pown_sum)?,
         })
     }

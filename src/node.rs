@@ -6,14 +6,18 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::config::Config;
 use crate::entropy::SystemEntropy;
@@ -229,6 +233,15 @@ impl Node {
         self.inventory
     }
 
+    /// Waits, for at most `patience`, until every reactor has given a sign that it turns. Returns a shard whose disk
+    /// failed while it ran, if there is one.
+    ///
+    /// # Errors
+    /// When a reactor panicked or hangs.
+    pub fn call_roll(&self, patience: Duration) -> Result<Option<ShardId>, ReactorError> {
+        self.reactors.call_roll(patience)
+    }
+
     /// Stops accepting, answers what is in flight, brings everything to its place on disk and closes. Returns what each
     /// reactor counted.
     ///
@@ -329,12 +342,27 @@ impl Termination {
         Ok(Self(signals))
     }
 
-    /// Waits for one of them.
+    /// Waits for one of them, for ever or for at most `time`; none came when the time is over.
     ///
     /// # Errors
     /// What the system refuses.
-    pub fn wait(&self) -> io::Result<Signal> {
-        Ok(self.0.wait()?)
+    pub fn wait(&self, time: Option<Duration>) -> io::Result<Option<Signal>> {
+        let signals = SignalFd::with_flags(&self.0, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let end = time.map(|time| Instant::now() + time);
+        loop {
+            if let Some(signal) = signals.read_signal()? {
+                return Ok(Some(Signal::try_from(signal.ssi_signo as i32)?));
+            }
+            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return Ok(None);
+            }
+            let rest = left.map_or(PollTimeout::NONE, |left| left.try_into().unwrap_or(PollTimeout::MAX));
+            match poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], rest) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 }
 

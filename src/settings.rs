@@ -1,6 +1,12 @@
 //! The bounds and choices a node is built with; `config` fills them in.
 
-use crate::coin::TradeCoin;
+use ipnet::IpNet;
+use zeroize::Zeroizing;
+
+use crate::coin::{Secret, TradeCoin};
+
+/// The longest datagram of IPv4, bytes of its payload.
+pub const DATAGRAM_BYTES_MAX: usize = 65_507;
 
 /// What a shard must know from the start.
 #[derive(Clone, Debug)]
@@ -29,6 +35,8 @@ pub struct Settings {
     pub break_exempt_loopback: bool,
     /// How long a session keeps the serial numbers offered to it, milliseconds.
     pub reservation_ms: u64,
+    /// The longest answer over UDP, bytes with its header; what is longer is answered with 45.
+    pub datagram_bytes_max: usize,
     /// Whether *pown sum* is served.
     pub pown_sum: bool,
     /// Whether an answer waits for its log record to be durable. Only a benchmark says no.
@@ -39,6 +47,17 @@ pub struct Settings {
     pub settlement: [Settlement; TradeCoin::ALL.len()],
     /// What names a trade locker in lists.
     pub identifier: Identifier,
+    /// Who may create and free coins over the wire; nobody unless it is set.
+    pub treasury: Option<Treasury>,
+}
+
+/// Who may create and free coins over the wire.
+#[derive(Clone, Debug)]
+pub struct Treasury {
+    /// The key, which every request of the treasury has in it.
+    pub key: Zeroizing<Secret>,
+    /// The networks that requests may come from.
+    pub networks: Vec<IpNet>,
 }
 
 /// How a buyer pays the seller of a trade locker. More kinds will come: this is their one place.

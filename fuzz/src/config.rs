@@ -34,7 +34,7 @@ fn parse(text: &str) -> Result<Config, ConfigError> {
 
 /// A configuration as a file says it, every key of it.
 fn written(config: &Config) -> String {
-    let Config { server, limits, store, market, change, notes: _ } = config;
+    let Config { server, limits, store, market, change, treasury, notes: _ } = config;
     let durability = if store.durability == Durability::Sync { "sync" } else { "none" };
     let identifier = if market.identifier == Identifier::Hashed { "hashed" } else { "an" };
     let [cloudcoin, bitcoin, monero] =
@@ -46,7 +46,7 @@ fn written(config: &Config) -> String {
     text += &format!(
         "[limits]\nconnections = {}\nconnection_requests = {}\nrequests_in_flight = {}\ncoins_in_flight = {}\n\
          header_seconds = {}\nbody_seconds = {}\nidle_seconds = {}\nsend_seconds = {}\n\
-         outbound_bytes_connection = {}\noutbound_bytes_total = {}\npown_sum = {}\n",
+         outbound_bytes_connection = {}\noutbound_bytes_total = {}\ndatagram_bytes = {}\npown_sum = {}\n",
         limits.connections,
         limits.connection_requests,
         limits.requests_in_flight,
@@ -57,6 +57,7 @@ fn written(config: &Config) -> String {
         limits.send_seconds,
         limits.outbound_bytes_connection,
         limits.outbound_bytes_total,
+        limits.datagram_bytes,
         limits.pown_sum,
     );
     text += &format!(
@@ -68,6 +69,9 @@ fn written(config: &Config) -> String {
          bitcoin = \"{bitcoin}\"\nmonero = \"{monero}\"\n",
         market.offers_max,
     );
+    let networks: Vec<String> = treasury.networks.iter().map(|network| network.to_string()).collect();
+    let key_file = treasury.key_file.as_deref().and_then(|path| path.to_str()).unwrap_or_default();
+    text += &format!("[treasury]\nkey_file = {}\nnetworks = {networks:?}\n", quoted(key_file));
     text + &format!(
         "[change]\nbreak_limit = {}\nbreak_window_hours = {}\nexempt_loopback = {}\nrate_addresses_max = {}\n\
          reservation_seconds = {}\n",
@@ -77,6 +81,12 @@ fn written(config: &Config) -> String {
         change.rate_addresses_max,
         change.reservation_seconds,
     )
+}
+
+/// Text as a file says it, whatever is in it.
+fn quoted(text: &str) -> String {
+    let units = text.chars().map(|char| format!("\\U{:08X}", u32::from(char)));
+    format!("\"{}\"", units.collect::<String>())
 }
 
 /// The deployed file, its tables one by one with their comments taken away, and the reference's keys.

@@ -3,7 +3,7 @@
 //! and the machine stops.
 //!
 //! Of all of it must be true: each request is answered once, or its connection closed; nothing waits for ever; what the
-//! coins are worth together stays, but for those that a *remove trade locker* frees; every list of coins, of lockers and
+//! coins are worth together stays, but for those that a *remove trade locker* frees, and in some stories the treasury; every list of coins, of lockers and
 //! of trade lockers is that of the coins; and what the node says before a crash it says after it.
 
 pub mod payload;
@@ -12,6 +12,8 @@ use std::cell::OnceCell;
 use std::net::{IpAddr, Ipv4Addr};
 
 use raida::coin::{CoinId, Place, Secret};
+use raida::settings::Treasury;
+use raida::sim::payload::TREASURY_KEY;
 use raida::sim::{Client, Seeded, World};
 use raida::store::recovery;
 use raida::store::storage::Memory;
@@ -67,8 +69,11 @@ struct Story {
     /// The coins when last looked at.
     contents: Contents,
     offered: Option<Offered>,
-    /// Whether a request to free a trade locker was under way since then.
+    /// Whether the treasury is open, and some clients are on its machine.
+    treasury: bool,
+    /// Whether a request that frees coins was under way since then, or one that creates some.
     freed: bool,
+    created: bool,
     done: Done,
 }
 
@@ -93,8 +98,24 @@ impl Story {
         if input.below(4) == 1 {
             world.settings.requests_max = 4;
         }
+        let treasury = input.below(2) == 1;
+        if treasury {
+            let networks = ["127.0.0.0/8"].map(|network| network.parse().expect("a network"));
+            let key = Secret::new(TREASURY_KEY).into();
+            world.settings.treasury = Some(Treasury { key, networks: networks.into() });
+        }
         world.start();
-        Self { world, shards, sent: Vec::new(), contents, offered: None, freed: false, done: Done::default() }
+        Self {
+            world,
+            shards,
+            sent: Vec::new(),
+            contents,
+            offered: None,
+            treasury,
+            freed: false,
+            created: false,
+            done: Done::default(),
+        }
     }
 
     fn event(&mut self, input: &mut Input<'_>) {
@@ -117,7 +138,8 @@ impl Story {
             7 => self.fail(input),
             _ => {
                 let (client, kind) = (self.client(input), kind(input));
-                if matches!(kind, CommandKind::Break | CommandKind::Join) && input.below(4) > 0 {
+                let makes = matches!(kind, CommandKind::Break | CommandKind::Join | CommandKind::CreateCoins);
+                if makes && input.below(4) > 0 {
                     self.reserve(kind == CommandKind::Break, input);
                 }
                 let maker = Maker { contents: &self.contents, offered: self.offered.as_ref() };
@@ -164,8 +186,11 @@ impl Story {
             _ => (KeyName::None, Key::None),
         };
         let shard = input.byte();
-        let peer = IpAddr::V4(Ipv4Addr::new(192, 0, 2, shard / 4 % 2));
-        Client { shard: shard % self.shards, peer, datagram: shard >= 128, key_name, key }
+        let peer = match shard / 4 % 2 {
+            1 if self.treasury => Ipv4Addr::LOCALHOST,
+            other => Ipv4Addr::new(192, 0, 2, other),
+        };
+        Client { shard: shard % self.shards, peer: IpAddr::V4(peer), datagram: shard >= 128, key_name, key }
     }
 
     /// Asks for serial numbers to break or join into, and waits for them.
@@ -179,6 +204,8 @@ impl Story {
 
     fn send(&mut self, client: Client, kind: CommandKind, payload: Vec<u8>) {
         self.freed |= kind == CommandKind::RemoveTradeLocker;
+        self.freed |= self.treasury && matches!(kind, CommandKind::DeleteCoins | CommandKind::FreeCoins);
+        self.created |= self.treasury && kind == CommandKind::CreateCoins;
         let token = self.world.send_payload(&client, kind.command(), &payload);
         self.sent.push(Sent { client, token, what: Ok((kind, payload)) });
     }
@@ -272,9 +299,9 @@ impl Story {
         let storage = self.world.storage.clone();
         let contents = Contents::open(&storage, self.shards).expect("a data directory that opens");
         let (before, value) = (self.contents.value(), contents.value());
-        assert!(if self.freed { value <= before } else { value == before }, "worth {value}, not {before}");
+        assert!((self.freed || value >= before) && (self.created || value <= before), "worth {value}, not {before}");
         self.contents = contents;
-        self.freed = false;
+        (self.freed, self.created) = (false, false);
         let write_fails_after = self.world.write_fails_after.take();
         self.compare();
         self.world.write_fails_after = write_fails_after;

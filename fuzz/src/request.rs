@@ -7,6 +7,7 @@ use raida::wire::request::CommandKind::{self, *};
 use raida::wire::request::answer::Answer;
 use raida::wire::request::change::ChangeOperation;
 use raida::wire::request::locker::{Lockers, SaleTerms};
+use raida::wire::request::treasury::{Available, Wanted};
 use raida::wire::request::{COMMANDS, Command, PayloadLength, Request};
 use raida::wire::status::Status;
 
@@ -59,7 +60,9 @@ fn may_refuse(command: &Command, status: Status) -> bool {
             matches!(command.kind, Pown | Store | Remove | PutForSale | RemoveTradeLocker | Break | Join)
         }
         Status::TradeCoin => matches!(command.kind, PutForSale | ListForSale | Buy),
-        Status::InvalidParameter => matches!(command.kind, PutForSale | Buy | StoreMultiple | ChangeSerialNumbers),
+        Status::InvalidParameter => {
+            matches!(command.kind, PutForSale | Buy | StoreMultiple | ChangeSerialNumbers | AvailableSerialNumbers)
+        }
         _ => false,
     }
 }
@@ -79,6 +82,16 @@ fn check_answer(request: &Request<'_>, status: Status, payload: &[u8]) {
         Ok(Answer::Offers(offers)) => offers.iter().count() * 29,
         Ok(Answer::Lockers(stored)) => stored.len(),
         Ok(Answer::Change(offer)) => 1 + offer.serial_numbers.iter().count() * 4,
+        Ok(Answer::Available(mut rest)) => {
+            let mut bytes = 0;
+            while !rest.is_empty() {
+                let available = Available::take(&mut rest).expect("it was looked at");
+                bytes += 3 + available.ranges.iter().count() * 8 + available.singles.iter().count() * 4;
+            }
+            bytes
+        }
+        Ok(Answer::Created(ans)) => ans.iter().count() * 16,
+        Ok(Answer::Minted(_)) => 5 + 128_000,
     };
     assert_eq!(bytes, payload.len());
 }
@@ -115,6 +128,11 @@ pub fn seeds() -> Vec<Vec<u8>> {
         Request::DetectSum { coins, sum: an },
         Request::Pown { coins: PownCoins::new(&pown_coins).expect("two coins") },
         Request::PownSum { coins, sum: an, delta: pan },
+        Request::AvailableSerialNumbers { session: 7, key: pan, denominations: Wanted([1; 16]) },
+        Request::CreateCoins { session: 7, key: pan, coins },
+        Request::DeleteCoins { key: pan, coins: an_coins },
+        Request::FreeCoins { session: 7, key: pan, coins },
+        Request::AllSerialNumbers { key: pan, den: 1 },
         Request::PeekTradeLocker { identifier: *trade_an.bytes() },
         Request::Store { coins, sum: an, key },
         Request::Peek { key },

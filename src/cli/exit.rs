@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn what_no_restart_cures_is_in_the_unit() {
-        let unit = include_str!("../../deploy/raida.service");
+        let unit = include_str!("../../deploy/raida@.service");
         let (_, rest) = unit.split_once("RestartPreventExitStatus=").unwrap();
         let hopeless =
             [ExitStatus::Usage, ExitStatus::Configuration, ExitStatus::Data, ExitStatus::Locked, ExitStatus::Kernel];

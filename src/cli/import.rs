@@ -16,7 +16,7 @@ use super::serve::say;
 /// file that is missing, short or damaged is named, and then nothing is left at the new place.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  raida import --from /opt/raidax --data /var/lib/raida/data")]
+  raida import --from /opt/raidax --data /var/lib/raida/3/data")]
 pub struct Arguments {
     /// The C server's directory, which holds `Data` and `Trades`
     #[arg(long, value_name = "DIR")]

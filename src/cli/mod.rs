@@ -19,6 +19,7 @@ mod offline;
 mod rebuild;
 mod report;
 mod serve;
+mod service_manager;
 mod verify;
 
 use std::ffi::OsString;
@@ -153,9 +154,10 @@ mod tests {
             assert!(help.contains(&format!("{:>4}  {}", status as u8, status.meaning())), "{status:?}");
         }
     }
+
     #[test]
     fn the_unit_starts_the_program_as_it_is() {
-        let unit = include_str!("../../deploy/raida.service");
+        let unit = include_str!("../../deploy/raida@.service").replace("%i", "3");
         let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).expect("a start");
         assert!(parse(start.split(' ').map(OsString::from)).is_ok(), "{start}");
     }

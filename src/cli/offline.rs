@@ -114,9 +114,9 @@ mod tests {
 
     #[test]
     fn damage_names_the_command_that_says_more() {
-        let data = Path::new("/var/lib/raida/data");
+        let data = Path::new("/var/lib/raida/3/data");
         let damaged = data_failure(StoreError::DamagedControl { path: "log/0/control".to_owned() }, data);
-        assert_eq!(damaged.line, "log/0/control is damaged: see `raida verify --data /var/lib/raida/data`");
+        assert_eq!(damaged.line, "log/0/control is damaged: see `raida verify --data /var/lib/raida/3/data`");
         assert_eq!(damaged.status, ExitStatus::Data);
         let locked = data_failure(StoreError::Locked { path: "/d".to_owned() }, data);
         assert!(locked.status == ExitStatus::Locked && !locked.line.contains("verify"), "{locked:?}");

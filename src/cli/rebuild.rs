@@ -23,8 +23,8 @@ use super::verify::{say_findings, status};
 /// anything is lost it refuses, and nothing is changed.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  raida rebuild --data /var/lib/raida/data
-  raida rebuild --data /var/lib/raida/data --yes")]
+  raida rebuild --data /var/lib/raida/3/data
+  raida rebuild --data /var/lib/raida/3/data --yes")]
 pub struct Arguments {
     /// The data directory
     #[arg(long, value_name = "DIR")]

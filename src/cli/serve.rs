@@ -1,6 +1,7 @@
 //! `raida serve`: a node on a data directory, until it is told to stop.
 //!
-//! The flags override the file; both end in one [`Config`]. The main thread does nothing but wait for a signal.
+//! The flags override the file; both end in one [`Config`]. The main thread does nothing but wait for a signal and look
+//! after the reactors ([`super::service_manager`]).
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ use raida::settings::Settlement;
 use super::exit::{ExitStatus, Failure, OrFailure};
 use super::logs::LogFormat;
 use super::offline::{data_failure, refuse_no_directory};
+use super::service_manager;
 
 /// Serve a data directory
 ///
@@ -30,7 +32,7 @@ use super::offline::{data_failure, refuse_no_directory};
 /// it at once; the next start then recovers from the log.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  raida serve --data /var/lib/raida/data --config /etc/raida/raida.toml
+  raida serve --data /var/lib/raida/3/data --config /etc/raida/3.toml
   raida serve --data ./data --raida-id 3 --listen 127.0.0.1:50003 --shards 2
   raida serve --data ./data --cpus 0,1 --trust-market")]
 pub struct Arguments {
@@ -147,8 +149,10 @@ pub fn serve(
         admin.serving(node.desk());
     }
     serving(&node, admin.as_ref())?;
-    let signal = termination.wait().or_failure(ExitStatus::Machine)?;
+    service_manager::ready();
+    let signal = service_manager::watch(&node, &termination)?;
     log::info!("{signal}: finishing what is in flight");
+    service_manager::stopping();
     // From here on a second signal has its usual effect: the operator does not want to wait.
     SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]).thread_unblock().or_failure(ExitStatus::Machine)?;
     if let Some(admin) = &admin {

@@ -20,7 +20,7 @@ use super::serve::say;
     after_help = "Exit status: 0 clean; 10 damaged, and `raida rebuild` repairs it; 5 damaged, and something is lost.
 
 Examples:
-  raida verify --data /var/lib/raida/data"
+  raida verify --data /var/lib/raida/3/data"
 )]
 pub struct Arguments {
     /// The data directory

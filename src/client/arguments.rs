@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use crate::coin::TradeCoin;
+use crate::coin::{Denomination, TradeCoin};
 use crate::wire::header::Encryption;
 use crate::wire::items::RawCoin;
 use crate::wire::request::change::ChangeOperation;
@@ -91,6 +91,65 @@ pub enum ClientCommand {
     /// The same with one difference for all of them, where the node allows it
     #[command(after_help = "Example:\n  raida client --wallet coins.jsonl pown-sum --coins 10x0")]
     PownSum(CoinsArgument),
+    /// The treasury: reserve free serial numbers, to create coins
+    #[command(after_help = "Example:\n  raida client available-serial-numbers --treasury-key key --den 0")]
+    AvailableSerialNumbers {
+        /// Who asks
+        #[command(flatten)]
+        key: TreasuryKey,
+        /// The denomination
+        #[arg(long, allow_hyphen_values = true, value_parser = parse_denomination)]
+        den: Denomination,
+        /// Whom they are reserved for; without, a new session
+        #[arg(long)]
+        session: Option<u32>,
+    },
+    /// The treasury: put coins into circulation, and into the wallet
+    #[command(after_help = "Example:\n  raida client --wallet coins.jsonl create-coins --treasury-key key \
+                            --session 7 --coins 0:64,0:65")]
+    CreateCoins {
+        /// Who asks
+        #[command(flatten)]
+        key: TreasuryKey,
+        /// The session that they were reserved for
+        #[arg(long)]
+        session: u32,
+        /// Which coins
+        #[arg(long, value_name = "DEN:SN", value_delimiter = ',', allow_hyphen_values = true, required = true,
+              value_parser = parse_coin)]
+        coins: Vec<RawCoin>,
+    },
+    /// The treasury: take coins of the wallet out of circulation
+    #[command(after_help = "Example:\n  raida client --wallet coins.jsonl delete-coins --treasury-key key --coins 3x0")]
+    DeleteCoins {
+        /// Who asks
+        #[command(flatten)]
+        key: TreasuryKey,
+        /// Which coins
+        #[command(flatten)]
+        coins: CoinsArgument,
+    },
+    /// The treasury: take coins out of circulation, whoever has them
+    #[command(after_help = "Example:\n  raida client free-coins --treasury-key key --coins 0:64")]
+    FreeCoins {
+        /// Who asks
+        #[command(flatten)]
+        key: TreasuryKey,
+        /// Which coins
+        #[arg(long, value_name = "DEN:SN", value_delimiter = ',', allow_hyphen_values = true, required = true,
+              value_parser = parse_coin)]
+        coins: Vec<RawCoin>,
+    },
+    /// The treasury: which coins of a denomination are in circulation?
+    #[command(after_help = "Example:\n  raida client all-serial-numbers --treasury-key key --den -1")]
+    AllSerialNumbers {
+        /// Who asks
+        #[command(flatten)]
+        key: TreasuryKey,
+        /// The denomination
+        #[arg(long, allow_hyphen_values = true, value_parser = parse_denomination)]
+        den: Denomination,
+    },
     /// What is in a trade locker?
     #[command(after_help = "Example:\n  raida client peek-trade-locker 0011223344556677880000006401EEEE")]
     PeekTradeLocker {
@@ -223,6 +282,14 @@ pub enum WalletCommand {
     },
 }
 
+/// The treasury's key. Not on the command line itself, which others on the machine can read.
+#[derive(Args, Clone)]
+pub struct TreasuryKey {
+    /// A file with the treasury's key, 32 hex digits
+    #[arg(id = "treasury-key", long = "treasury-key", value_name = "FILE")]
+    pub key_file: PathBuf,
+}
+
 /// Which coins of the wallet.
 #[derive(Args, Clone)]
 pub struct CoinsArgument {
@@ -324,6 +391,10 @@ fn parse_coin(text: &str) -> Result<RawCoin, String> {
         text.split_once(':').and_then(|(den, sn)| Some(RawCoin { den: den.parse().ok()?, sn: sn.parse().ok()? }));
     coin.filter(|coin| coin.id().is_some())
         .ok_or_else(|| "a coin is DEN:SN, the denomination -8 to 6 and the serial number 0 to 1023999".into())
+}
+
+fn parse_denomination(text: &str) -> Result<Denomination, String> {
+    text.parse().ok().and_then(Denomination::new).ok_or_else(|| "the denominations are -8 to 6".into())
 }
 
 fn parse_encryption(text: &str) -> Result<Encryption, String> {

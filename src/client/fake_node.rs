@@ -8,15 +8,17 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::coin::{CoinId, Place, Secret};
+use crate::coin::{CoinId, Denomination, Place, Secret};
 use crate::settings::Identifier;
 use crate::shard::market::public_identifier;
+use crate::sim::payload::TREASURY_KEY;
 use crate::wire::header::{self, Framing, KeyName, NodeIdentity, RequestHeader};
 use crate::wire::items::{self, Bits, Coins, RawCoin, SecretCoin, SecretCoins};
 use crate::wire::reply::{self, ReplyHead};
 use crate::wire::request::change::{ChangeOffer, ChangeOperation};
 use crate::wire::request::locker::{Offer, SaleTerms};
 use crate::wire::request::status::Count;
+use crate::wire::request::treasury::{Available, Minted};
 use crate::wire::request::{CommandKind, Request};
 use crate::wire::seal::{self, Key, Opened};
 use crate::wire::status::Status;
@@ -265,6 +267,37 @@ impl State {
         Status::Success
     }
 
+    /// What needs the treasury's key, once it is right. A created coin's AN is its serial number.
+    fn treasury(&mut self, request: &Request<'_>, out: &mut Vec<u8>) -> Status {
+        match request {
+            Request::AvailableSerialNumbers { denominations, .. } => {
+                for den in denominations.denominations() {
+                    let free = (700..720).filter(|sn| !self.coins.contains_key(&RawCoin { den: den.get(), sn: *sn }));
+                    Available::append(out, den, &free.collect::<Vec<_>>());
+                }
+            }
+            Request::CreateCoins { coins, .. } => {
+                let created = coins.iter().map(|coin| (coin, Secret::new(u128::from(coin.sn).to_be_bytes())));
+                items::append(out, created.clone().map(|(_, an)| an));
+                self.coins.extend(created);
+            }
+            Request::DeleteCoins { coins, .. } => {
+                let deleted: Vec<bool> = coins.iter().map(|(coin, an)| self.holds(coin, an)).collect();
+                let gone = coins.iter().zip(&deleted).filter(|(_, deleted)| **deleted);
+                gone.for_each(|((coin, _), _)| _ = self.coins.remove(&coin));
+                return bits(&deleted, out);
+            }
+            Request::FreeCoins { coins, .. } => coins.iter().for_each(|coin| _ = self.coins.remove(&coin)),
+            Request::AllSerialNumbers { den, .. } => {
+                let bitmap = Minted::append(out, Denomination::new(*den).unwrap());
+                let of_den = self.coins.keys().filter(|coin| coin.den == *den);
+                of_den.for_each(|coin| bitmap[coin.sn as usize / 8] |= 1 << (coin.sn % 8));
+            }
+            other => unreachable!("{other:?} needs no key"),
+        }
+        Status::Success
+    }
+
     fn carry_out(&mut self, request: &Request<'_>, out: &mut Vec<u8>) -> Status {
         let of = |coins: &SecretCoins<'_>| coins.iter().collect::<Vec<_>>();
         match request {
@@ -291,6 +324,14 @@ impl State {
             }
             Request::Pown { coins } => self.set_each(coins.iter(), out),
             Request::PownSum { coins, sum, delta } => self.set_all(*coins, *sum, |an| an.xor(*delta)),
+            Request::AvailableSerialNumbers { key, .. }
+            | Request::CreateCoins { key, .. }
+            | Request::DeleteCoins { key, .. }
+            | Request::FreeCoins { key, .. }
+            | Request::AllSerialNumbers { key, .. } => match key.bytes() {
+                &TREASURY_KEY => self.treasury(request, out),
+                _ => Status::AdminAuth,
+            },
             Request::Store { coins, sum, key } => self.set_all(*coins, *sum, |_| *key),
             Request::PutForSale { coins, sum, an, .. } => self.set_all(*coins, *sum, |_| *an),
             Request::Peek { key } => self.peek(*key, out),

@@ -1,9 +1,12 @@
 //! Fresh secrets, and locker keys from what people type.
 
+use std::fs;
 use std::io;
+use std::path::Path;
 use std::str::FromStr;
 
 use md5::{Digest, Md5};
+use zeroize::Zeroizing;
 
 use crate::coin::{Place, Secret};
 
@@ -31,6 +34,29 @@ pub fn fresh_an() -> Result<Secret, Error> {
             return Ok(an);
         }
     }
+}
+
+/// A session that nobody else has; 0 is none.
+///
+/// # Errors
+/// Where the system has no random bytes.
+pub fn new_session() -> Result<u32, Error> {
+    loop {
+        let session = u32::from_be_bytes(random()?);
+        if session != 0 {
+            return Ok(session);
+        }
+    }
+}
+
+/// The key of a file: 32 hex digits. What is wrong with it is said without them.
+///
+/// # Errors
+/// [`Error::Usage`] when it cannot be read or has no key.
+pub fn read_key(file: &Path) -> Result<Secret, Error> {
+    let refused = |why: String| Error::Usage(format!("{}: {why}", file.display()));
+    let text = fs::read_to_string(file).map(Zeroizing::new).map_err(|error| refused(error.to_string()))?;
+    bytes_of_hex(text.trim()).map(Secret::new).ok_or_else(|| refused("a key is 32 hex digits".into()))
 }
 
 /// A locker's key as it is typed: 32 hex digits, or a transmit code such as `ABC-1234`.

@@ -19,6 +19,8 @@ pub enum Must {
     Circulate,
     /// In circulation and not in a trade locker. The proof is a sum.
     Movable,
+    /// Not in a trade locker; free or not.
+    OffMarket,
     /// Free, and reserved by the draft's session.
     Target,
 }
@@ -65,6 +67,7 @@ impl Claim {
         self.record = record;
         self.holds = match (self.must, record.place()) {
             (Must::Target, place) => place == Place::Free && reserved,
+            (Must::OffMarket, place) => !matches!(place, Place::TradeLocker(_)),
             (_, Place::Free) => false,
             (Must::Authentic(an), _) => record.an == an,
             (Must::Owned(_) | Must::Movable, Place::TradeLocker(_)) => false,
@@ -116,6 +119,8 @@ pub struct Draft {
     pub items: u32,
     /// The session that must hold the targets; 0 where there are none.
     pub session: u32,
+    /// Whether the request has shown the treasury's key.
+    pub of_treasury: bool,
     /// The answer's payload.
     pub answer: Vec<u8>,
     /// ANs being compared, with their group.
@@ -131,6 +136,7 @@ impl Draft {
         self.groups.clear();
         self.items = 0;
         self.session = 0;
+        self.of_treasury = false;
         self.answer.clear();
         self.answer.shrink_to(KEPT * 16);
         self.compared.clear();
@@ -217,6 +223,12 @@ impl Draft {
     /// Marks every coin to be written.
     pub fn commit_all(&mut self, month: Months) {
         self.claims.iter_mut().for_each(|claim| claim.commit(month));
+    }
+
+    /// Marks every coin that is in circulation to be written.
+    pub fn commit_circulating(&mut self, month: Months) {
+        let circulating = self.claims.iter_mut().filter(|claim| !claim.record.is_free());
+        circulating.for_each(|claim| claim.commit(month));
     }
 
     /// Marks the coins of the groups that passed.

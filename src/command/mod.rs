@@ -12,6 +12,7 @@ pub mod draft;
 pub mod locker;
 pub mod question;
 pub mod trade;
+pub mod treasury;
 
 use md5::Md5;
 use sha2::{Digest, Sha256};
@@ -97,6 +98,13 @@ pub fn plan(request: &Request<'_>, context: &mut Context<'_>, draft: &mut Draft)
         Request::DetectSum { coins, sum } => auth::detect_sum(coins, *sum, draft),
         Request::Pown { coins } => auth::pown(coins, draft),
         Request::PownSum { coins, sum, delta } => auth::pown_sum(coins, *sum, *delta, context, draft),
+        Request::AvailableSerialNumbers { session, key, denominations } => {
+            treasury::available(*session, *key, *denominations, context, draft)
+        }
+        Request::CreateCoins { session, key, coins } => treasury::create(*session, *key, coins, context, draft),
+        Request::DeleteCoins { key, coins } => treasury::delete(*key, coins, context, draft),
+        Request::FreeCoins { key, coins, .. } => treasury::free(*key, coins, context, draft),
+        Request::AllSerialNumbers { key, den } => treasury::all(*key, *den, context, draft),
         Request::Store { coins, sum, key } => locker::store(coins, *sum, *key, draft),
         Request::Remove { key, coins } => locker::remove(*key, coins, draft),
         Request::Peek { key } => Ok(Next::Ask(Question::Locker(*key))),
@@ -124,6 +132,8 @@ pub fn found(
 ) -> Result<Next, Status> {
     match request {
         Request::CountCoins => Ok(auth::counted(findings, draft)),
+        Request::AvailableSerialNumbers { .. } => Ok(treasury::offered(findings, draft)),
+        Request::AllSerialNumbers { den, .. } => treasury::minted(*den, findings, draft),
         Request::Peek { .. } => locker::peeked(findings, draft),
         Request::PutForSale { coins, sum, an, .. } => trade::put_for_sale(coins, *sum, *an, findings, draft),
         Request::ListForSale { coin_type, max } => Ok(trade::listed(*coin_type, *max, findings, draft)),
@@ -140,7 +150,11 @@ pub fn found(
 /// Judges the coins under lock and marks what is written.
 pub fn decide(request: &Request<'_>, context: &mut Context<'_>, draft: &mut Draft) -> Verdict {
     match request {
-        Request::Detect { .. } | Request::Pown { .. } | Request::Remove { .. } => auth::decide_items(context, draft),
+        Request::Detect { .. } | Request::Pown { .. } | Request::Remove { .. } | Request::DeleteCoins { .. } => {
+            auth::decide_items(context, draft)
+        }
+        Request::CreateCoins { .. } => treasury::decide_create(context, draft),
+        Request::FreeCoins { .. } => treasury::decide_free(context, draft),
         Request::DetectSum { .. } | Request::Store { .. } | Request::PutForSale { .. } => {
             auth::decide_sum(context, draft)
         }

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use crate::coin::{CoinId, DENOMINATIONS, Denomination, Secret, SerialNumber, TradeCoin};
+use crate::coin::{COINS_PER_PAGE, CoinId, DENOMINATIONS, Denomination, PageNumber, Secret, TradeCoin};
+use crate::wire::request::treasury::Wanted;
 
 /// A question. Those about places are answered under a shared lock, so that the answer is of one moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,7 +39,20 @@ pub enum Question {
         /// The denomination.
         den: Denomination,
     },
+    /// Which free serial numbers of several denominations may the treasury have? They are reserved for it. All shards
+    /// are asked.
+    Available {
+        /// The session.
+        session: u32,
+        /// The denominations.
+        wanted: Wanted,
+    },
+    /// Which coins of a denomination are in circulation? All shards are asked.
+    Minted(Denomination),
 }
+
+/// A bit for each coin of a page, least significant first.
+pub type PageBits = [u8; COINS_PER_PAGE as usize / 8];
 
 /// A trade locker in a list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,14 +74,14 @@ pub struct Findings {
     pub allowed: bool,
     /// To `Offer` and `OfferFor`: the trade locker's AN, if there is one.
     pub an: Option<Secret>,
-    /// To `Locker`, `Offer` and `OfferFor`.
+    /// To `Locker`, `Offer`, `OfferFor`, `SerialNumbers` and `Available`.
     pub coins: Vec<CoinId>,
-    /// To `SerialNumbers`, in the order of the search.
-    pub serial_numbers: Vec<SerialNumber>,
     /// To `Offers`, in the order of their sequence.
     pub offers: Vec<ListedOffer>,
     /// To `Circulation`, by denomination.
     pub circulation: [u32; DENOMINATIONS],
+    /// To `Minted`: what is in circulation, page by page.
+    pub minted: Vec<(PageNumber, PageBits)>,
 }
 
 impl Findings {
@@ -77,6 +91,7 @@ impl Findings {
         self.an = other.an;
         self.coins.append(&mut other.coins);
         self.offers.append(&mut other.offers);
+        self.minted.append(&mut other.minted);
         for (sum, count) in self.circulation.iter_mut().zip(other.circulation) {
             *sum += count;
         }
@@ -89,8 +104,8 @@ impl Findings {
         self.an = None;
         self.coins.clear();
         self.coins.shrink_to(KEPT);
-        self.serial_numbers.clear();
         self.offers.clear();
         self.circulation = [0; DENOMINATIONS];
+        self.minted = Vec::new();
     }
 }

@@ -29,6 +29,7 @@ fn known_keys() -> Vec<(&'static str, Vec<&'static str>)> {
         keys("archive", Archive::read),
         keys("market", Market::read),
         keys("change", Change::read),
+        keys("treasury", Treasury::read),
         keys("admin", Admin::read),
     ]
 }

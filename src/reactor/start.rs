@@ -51,6 +51,8 @@ pub enum ReactorError {
     Panicked(ShardId),
     /// The shards did not finish within the time given.
     Unfinished,
+    /// A reactor gave no sign within the time given: it hangs.
+    Silent,
     /// The disk failed while a shard ran: what its last commands did is known after the next recovery.
     DiskFailed(ShardId),
 }
@@ -62,6 +64,7 @@ impl fmt::Display for ReactorError {
             Self::Ring(error) => error.fmt(f),
             Self::Panicked(shard) => write!(f, "the reactor of shard {} panicked", shard.0),
             Self::Unfinished => f.write_str("the shards did not finish in time; the next start recovers"),
+            Self::Silent => f.write_str("a reactor hangs"),
             Self::DiskFailed(shard) => {
                 write!(
                     f,
@@ -153,6 +156,29 @@ impl Reactors {
     /// Where other threads ask the reactors.
     pub fn desk(&self) -> Desk {
         self.desk.clone()
+    }
+
+    /// Waits, for at most `patience`, until every reactor has given a sign: the life of a thread says nothing of whether
+    /// it still turns. Returns a shard whose disk failed while it ran, if there is one.
+    ///
+    /// # Errors
+    /// When a reactor panicked, or gave no sign in time.
+    pub fn call_roll(&self, patience: Duration) -> Result<Option<ShardId>, ReactorError> {
+        let number = self.board.call_roll();
+        let mut failed = None;
+        let answered = self.await_all(Some(patience), |report| match report {
+            Report::Turns { shard, roll_call, disk_failed } if roll_call == number => {
+                failed = failed.or(disk_failed.then_some(shard));
+                Ok(true)
+            }
+            // A late answer to an earlier call.
+            _ => Ok(false),
+        });
+        match answered {
+            Ok(()) => Ok(failed),
+            Err(ReactorError::Unfinished) => Err(ReactorError::Silent),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether a reactor is no longer running: it panicked, as none ends by itself.

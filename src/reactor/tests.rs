@@ -4,12 +4,13 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::counters::Counters;
 use super::desk::ReactorNumbers;
 use super::sockets::bind_all;
-use super::start::{Member, Reactors};
+use super::start::{Member, ReactorError, Reactors};
 use super::{Core, Limits};
 use crate::entropy::Entropy;
 use crate::shard::interface::{Input, Now, Origin, Outputs, Reply, ShardId};
@@ -35,6 +36,8 @@ struct Mirror {
     /// Requests it takes at once, or any number.
     room: Option<usize>,
     stopping: bool,
+    /// What HANG waits for.
+    gate: Option<Arc<Mutex<()>>>,
 }
 
 /// Where the payload of a type 0 frame starts: after header and challenge.
@@ -53,6 +56,8 @@ const BIG: u8 = b'b';
 const BIG_BYTES_MAX: u32 = 32 << 20;
 /// Answer when a message has gone around all shards.
 const AROUND: u8 = b'a';
+/// Hang for as long as the gate is closed, then answer.
+const HANG: u8 = b'x';
 /// Answer and close.
 const CLOSE: u8 = b'c';
 
@@ -82,6 +87,10 @@ impl Mirror {
             BIG => {
                 let length = u32::from_be_bytes([rest[0], rest[1], rest[2], rest[3]]);
                 reply(out, origin, &vec![7; length.min(BIG_BYTES_MAX) as usize], false);
+            }
+            HANG => {
+                drop(self.gate.as_ref().expect("a gate").lock());
+                reply(out, origin, frame, false);
             }
             AROUND => {
                 // A sequence is as good as any message: the sender in the high byte, a number below.
@@ -159,16 +168,23 @@ struct TestNode {
 
 impl TestNode {
     fn start(reactors: usize, limits: &Limits, room: Option<usize>) -> Self {
-        Self::start_at("127.0.0.1:0", reactors, limits, room)
+        Self::start_at("127.0.0.1:0", reactors, limits, room, None)
     }
 
-    fn start_at(address: &str, reactors: usize, limits: &Limits, room: Option<usize>) -> Self {
+    fn start_at(
+        address: &str,
+        reactors: usize,
+        limits: &Limits,
+        room: Option<usize>,
+        gate: Option<Arc<Mutex<()>>>,
+    ) -> Self {
         let (address, sockets) = bind_all(address.parse().unwrap(), reactors, 1 << 20).unwrap();
         let members = sockets
             .into_iter()
             .zip(0..)
             .map(|(sockets, me)| {
-                let core = Mirror { room, me: ShardId(me), shards: reactors as u8, ..Mirror::default() };
+                let (me, gate) = (ShardId(me), gate.clone());
+                let core = Mirror { room, me, gate, shards: reactors as u8, ..Mirror::default() };
                 Member { core, sockets, files: None, archive: None }
             })
             .collect();
@@ -490,7 +506,7 @@ fn datagrams_of_every_size_are_answered() {
 
 #[test]
 fn ipv6_and_ipv4_are_served_on_one_address() {
-    let node = TestNode::start_at("[::]:0", 2, &Limits::default(), None);
+    let node = TestNode::start_at("[::]:0", 2, &Limits::default(), None, None);
     for ip in ["127.0.0.1", "::1"] {
         let to = SocketAddr::new(ip.parse().unwrap(), node.address.port());
         let (mut stream, socket) = (connect(to), datagrams(to));
@@ -725,4 +741,25 @@ fn reactors_tell_their_numbers_while_they_serve() {
     assert!(after.iter().all(|numbers| numbers.queues.datagrams == 0 && numbers.queues.messages_in == 0));
     node.stop();
     assert!((0..2).all(|reactor| desk.ask_numbers(reactor).blocking_recv().is_err()), "nobody is there any more");
+}
+
+#[test]
+fn a_reactor_that_hangs_gives_no_sign_of_life_and_others_do() {
+    let gate = Arc::new(Mutex::new(()));
+    let node = TestNode::start_at("127.0.0.1:0", 2, &Limits::default(), None, Some(Arc::clone(&gate)));
+    assert_eq!(node.reactors.call_roll(PATIENCE).unwrap(), None);
+
+    let closed = gate.lock().unwrap();
+    let mut stream = node.connect();
+    stream.write_all(&frame(&[HANG])).unwrap();
+    // Until the request has come to its reactor.
+    while node.reactors.call_roll(Duration::from_millis(100)).is_ok() {}
+    let silent = node.reactors.call_roll(Duration::from_millis(1)).unwrap_err();
+    assert!(matches!(silent, ReactorError::Silent), "{silent}");
+
+    drop(closed);
+    expect(&mut stream, &frame(&[HANG]));
+    // Late answers to the calls before do not count.
+    assert_eq!(node.reactors.call_roll(PATIENCE).unwrap(), None);
+    node.stop();
 }

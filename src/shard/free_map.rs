@@ -15,11 +15,11 @@ use bitvec::prelude::{BitBox, Lsb0, bitvec};
 
 use crate::coin::{
     COINS, COINS_PER_PAGE, CoinId, DENOMINATIONS, Denomination, PAGES_PER_DENOMINATION, PageNumber, SERIAL_NUMBERS,
-    SerialNumber,
 };
 
 use super::interface::ShardId;
 use super::partition::PageSlots;
+use crate::command::question::PageBits;
 use crate::entropy::mix;
 
 /// Coins of a word.
@@ -159,10 +159,9 @@ pub struct FoundWord {
 }
 
 impl FoundWord {
-    /// The serial numbers of its free coins, in order.
-    pub fn serial_numbers(self) -> impl Iterator<Item = SerialNumber> {
-        let first = self.word.coin(0).serial_number().get();
-        ones(self.free).map(move |bit| SerialNumber::new(first + bit as u32).expect("words lie in one denomination"))
+    /// Its free coins, in order.
+    pub fn coins(self) -> impl Iterator<Item = CoinId> {
+        ones(self.free).map(move |bit| self.word.coin(bit as u32))
     }
 }
 
@@ -237,6 +236,19 @@ impl FreeMap {
     /// How many of the shard's coins of a denomination are in circulation.
     pub fn in_circulation(&self, den: Denomination) -> u32 {
         self.in_circulation[den.index()]
+    }
+
+    /// Which of the shard's coins of a denomination are in circulation, page by page: a bit a coin, least significant
+    /// first.
+    pub fn in_circulation_of(&self, den: Denomination, mut page: impl FnMut(PageNumber, PageBits)) {
+        for slot in self.slots_of(den) {
+            let mut bits = [0; size_of::<PageBits>()];
+            let words = &self.coins.as_raw_slice()[slot * PAGE_WORDS..(slot + 1) * PAGE_WORDS];
+            for (bytes, free) in bits.chunks_exact_mut(8).zip(words) {
+                bytes.copy_from_slice(&(!free).to_le_bytes());
+            }
+            page(self.slots.page(slot), bits);
+        }
     }
 
     /// How many of the shard's coins of a denomination are free.
@@ -422,6 +434,14 @@ mod tests {
         }
         assert_eq!(map.in_circulation(den()), 3);
         assert_eq!(map.free(den()), 512_000 - 3);
+        let mut pages = Vec::new();
+        map.in_circulation_of(den(), |page, bits| pages.push((page, bits)));
+        assert_eq!(pages.len(), 500);
+        for (page, bits) in pages {
+            for slot in 0..1024 {
+                assert_eq!(bits[slot / 8] >> (slot % 8) & 1 == 1, coins.contains(&page.coin(slot)), "{page:?} {slot}");
+            }
+        }
         map.set_free(coins[0], true);
         assert!(map.is_free(coins[0]));
         assert_eq!(map.in_circulation(den()), 2);

@@ -13,9 +13,6 @@ use super::task::{Stage, Task};
 use super::transaction::{Flow, read_only};
 use super::{Effects, Shard};
 
-/// The longest answer a datagram holds.
-const DATAGRAM_BYTES_MAX: usize = 65_507;
-
 impl Shard {
     /// A frame arrived.
     pub(super) fn request(&mut self, origin: Origin, frame: &[u8], now: Now, effects: &mut Effects<'_>) {
@@ -159,12 +156,9 @@ impl Shard {
 
     /// Answers a task with the draft's answer, and gives back what it holds.
     pub(super) fn reply(&mut self, task: &mut Task, status: Status, now: Now, effects: &mut Effects<'_>) -> Flow {
-        let longest = if task.origin.datagram { DATAGRAM_BYTES_MAX } else { REPLY_BODY_BYTES_MAX };
         let head = ReplyHead::new(&task.header, task.opened);
-        let (status, payload) = match &task.draft.answer {
-            answer if head.reply_bytes(answer.len()) > longest => (Status::TooManyCoins, &[][..]),
-            answer => (status, &answer[..]),
-        };
+        let (status, payload) =
+            if self.answer_fits(task) { (status, &task.draft.answer[..]) } else { (Status::TooManyCoins, &[][..]) };
         let mut random = [0; 24];
         if task.header.encryption().is_modern() {
             effects.entropy.fill(&mut random);
@@ -176,7 +170,9 @@ impl Shard {
         let end = effects.out.bytes.len();
         effects.out.replies.push(Reply { token: task.origin.token, start, end, close: false });
         self.counters.answered(task.header.command, status, took_us);
-        if !status.is_success() {
+        if task.draft.of_treasury {
+            log_treasury(task, status);
+        } else if !status.is_success() {
             self.log_refusal(&task.origin, &task.header, status, now);
         }
         self.give_back(task, effects);
@@ -185,10 +181,26 @@ impl Shard {
 
     /// A task whose outcome nobody knows before the next start: no answer, and the connection closes.
     pub(super) fn leave_unanswered(&mut self, task: &Task, effects: &mut Effects<'_>) {
+        if task.draft.of_treasury {
+            let (command, peer, items) = (task.header.command, task.origin.peer, task.draft.items);
+            log::warn!(target: "treasury", "{command} by {peer}, {items} items: the next start tells whether it was done");
+        }
         self.counters.unanswered += 1;
         let at = effects.out.bytes.len();
         effects.out.replies.push(Reply { token: task.origin.token, start: at, end: at, close: true });
     }
+
+    /// Whether the draft's answer can be sent. A command whose answer nobody would see must not be carried out.
+    pub(super) fn answer_fits(&self, task: &Task) -> bool {
+        let longest = if task.origin.datagram { self.settings.datagram_bytes_max } else { REPLY_BODY_BYTES_MAX };
+        ReplyHead::new(&task.header, task.opened).reply_bytes(task.draft.answer.len()) <= longest
+    }
+}
+
+/// Tells the operator who used the treasury's key, for what.
+fn log_treasury(task: &Task, status: Status) {
+    let (command, peer, items) = (task.header.command, task.origin.peer, task.draft.items);
+    log::info!(target: "treasury", "{command} by {peer}, {items} items: {status}");
 }
 
 /// Answers without a task: no payload, no key.

@@ -301,7 +301,10 @@ impl Shard {
                     findings.circulation[den.index()] = self.free_map.in_circulation(den);
                 }
             }
-            Question::SerialNumbers { .. } => unreachable!("asked as words"),
+            Question::Minted(den) => {
+                self.free_map.in_circulation_of(den, |page, bits| findings.minted.push((page, bits)))
+            }
+            Question::SerialNumbers { .. } | Question::Available { .. } => unreachable!("asked as words"),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Tells the operator of writes that were refused: one line each, and so few a second that nobody can fill the disk with them.
 
 use crate::wire::header::RequestHeader;
+use crate::wire::request::treasury;
 use crate::wire::status::{Status, StatusClass};
 
 use super::Shard;
@@ -36,9 +37,9 @@ impl Refusals {
 }
 
 impl Shard {
-    /// Logs that a request was refused, if it is a write. What the node could not do, or no longer does, is a warning.
+    /// Logs that a request was refused, if it is a write or the treasury's. What the node could not do, or no longer does, is a warning.
     pub(super) fn log_refusal(&mut self, origin: &Origin, header: &RequestHeader, status: Status, now: Now) {
-        if !header.command.kind.writes() {
+        if !header.command.kind.writes() && header.command.group != treasury::GROUP {
             return;
         }
         let Some(untold) = self.refusals.tell(now.monotonic_us) else { return };

@@ -182,8 +182,12 @@ impl Shard {
             }
             Question::Offers { coin_type, .. } => (None, [Some(Resource::Market(coin_type)), None]),
             Question::Circulation => (None, [Some(Resource::Circulation), None]),
+            Question::Minted(_) => (None, [Some(Resource::Circulation), None]),
             Question::SerialNumbers { session, den } => {
                 return self.ask_for_words(slot, task, session, den, effects);
+            }
+            Question::Available { session, wanted } => {
+                return self.ask_for_words_of_all(slot, task, session, wanted, effects);
             }
         };
         let asked = match home {
@@ -200,11 +204,11 @@ impl Shard {
     }
 
     fn question_answered(&mut self, slot: u32, task: &mut Task, now: Now, effects: &mut Effects<'_>) -> Flow {
-        if matches!(task.stops[0].visit.as_deref().map(|visit| visit.ask), Some(Ask::Words { .. })) {
+        if let Some(Ask::Words { wanted, .. }) = task.stops[0].visit.as_deref().map(|visit| visit.ask) {
             if self.ask_for_more_words(slot, task, effects) {
                 return Flow::Waits;
             }
-            take_words(task);
+            take_words(task, wanted);
         } else {
             let Task { stops, findings, .. } = &mut *task;
             let mut visits = stops.iter_mut().filter_map(|stop| stop.visit.as_mut());
@@ -309,6 +313,7 @@ impl Shard {
             Ok(Verdict::Refuse(status)) => self.reply(task, status, now, effects),
             Ok(Verdict::Again) => self.start_again(slot, task, now, effects),
             Ok(Verdict::Commit(status)) if !writes => self.reply(task, status, now, effects),
+            Ok(Verdict::Commit(_)) if !self.answer_fits(task) => self.refuse(task, Status::TooManyCoins, now, effects),
             Ok(Verdict::Commit(status)) => {
                 task.status = status;
                 self.lock_places(slot, task, now, effects)

@@ -7,6 +7,7 @@
 
 use crate::coin::Denomination;
 use crate::wire::request::change::SERIAL_NUMBERS_MAX;
+use crate::wire::request::treasury::{AVAILABLE_MAX, Wanted};
 
 use super::free_map::{FoundWord, SearchPages, WordNumber};
 use super::interface::{Now, ShardId};
@@ -58,6 +59,29 @@ impl Shard {
         true
     }
 
+    /// Asks every shard for words of each denomination, all at once.
+    pub(super) fn ask_for_words_of_all(
+        &mut self,
+        slot: u32,
+        task: &mut Task,
+        session: u32,
+        wanted: Wanted,
+        effects: &mut Effects<'_>,
+    ) -> Flow {
+        for den in wanted.denominations() {
+            for shard in 0..self.settings.shards {
+                let start = WordNumber::search_start(session, den);
+                let visit = self.stop(task, slot, ShardId(shard));
+                visit.ask = Ask::Words { session, start, pages: SearchPages::All, wanted: AVAILABLE_MAX };
+                visit.session = session;
+            }
+        }
+        while task.reached < task.stops.len() {
+            self.go_to_next_stop(task, effects); // no locks, so all at once
+        }
+        Flow::Waits
+    }
+
     /// Finds and reserves words for a session.
     pub(super) fn find_words(
         &mut self,
@@ -79,22 +103,33 @@ fn visits(stops: &[Stop]) -> impl Iterator<Item = &Visit> {
     stops.iter().filter_map(|stop| stop.visit.as_deref())
 }
 
-/// Takes the first words in the order of the search until there are coins enough; the others stay with their visits,
-/// to be given back.
-pub(super) fn take_words(task: &mut Task) {
+/// Takes the first words of each denomination in the order of the search until there are `wanted` coins of it; the others
+/// stay with their visits, to be given back.
+pub(super) fn take_words(task: &mut Task, wanted: usize) {
     let Task { stops, words, findings, .. } = task;
-    words.clear();
-    visits(stops).for_each(|visit| words.extend_from_slice(&visit.words));
-    words.sort_unstable_by_key(|word| word.rank);
-    let offered = &mut findings.serial_numbers;
-    let mut taken = 0;
-    while taken < words.len() && offered.len() < SERIAL_NUMBERS_MAX {
-        offered.extend(words[taken].serial_numbers());
-        taken += 1;
+    // Several denominations are asked for one after the other.
+    for of_one in stops.chunk_by_mut(|a, b| denomination(a) == denomination(b)) {
+        words.clear();
+        visits(of_one).for_each(|visit| words.extend_from_slice(&visit.words));
+        words.sort_unstable_by_key(|word| word.rank);
+        let until = findings.coins.len() + wanted;
+        let mut taken = 0;
+        while taken < words.len() && findings.coins.len() < until {
+            findings.coins.extend(words[taken].coins());
+            taken += 1;
+        }
+        findings.coins.truncate(until);
+        let first_left = words.get(taken).map_or(u16::MAX, |word| word.rank);
+        for visit in of_one.iter_mut().filter_map(|stop| stop.visit.as_deref_mut()) {
+            visit.words.retain(|word| word.rank >= first_left);
+        }
     }
-    offered.truncate(SERIAL_NUMBERS_MAX);
-    let first_left = words.get(taken).map_or(u16::MAX, |word| word.rank);
-    for visit in stops.iter_mut().filter_map(|stop| stop.visit.as_deref_mut()) {
-        visit.words.retain(|word| word.rank >= first_left);
+}
+
+/// The denomination that a stop's visit searched.
+fn denomination(stop: &Stop) -> Denomination {
+    match stop.visit.as_deref().map(|visit| visit.ask) {
+        Some(Ask::Words { start, .. }) => start.page().denomination(),
+        other => unreachable!("{other:?} is no search that came back"),
     }
 }

@@ -19,7 +19,7 @@ pub mod model;
 pub mod payload;
 pub mod report;
 pub mod round;
-mod workload;
+pub mod workload;
 mod world;
 
 pub use world::{Client, Held, World, WorldOptions};

@@ -44,6 +44,9 @@ pub enum Op {
     SerialNumbers { session: u32, operation: u8, den: i8 },
     Break { session: u32, source: Row, targets: Vec<Row> },
     Join { session: u32, target: Row, sources: Vec<Row> },
+    Create { session: u32, coins: Vec<CoinId> },
+    Delete(Vec<Row>),
+    Free(Vec<CoinId>),
 }
 
 fn raw_rows(rows: &[Row]) -> Vec<(RawCoin, Secret)> {
@@ -86,6 +89,9 @@ impl Op {
             Self::Join { session, target: (coin, an), sources } => {
                 (Join, payload::exchange(*session, ((*coin).into(), *an), &raw_rows(sources)))
             }
+            Self::Create { session, coins } => (CreateCoins, payload::create(*session, &raw(coins))),
+            Self::Delete(rows) => (DeleteCoins, payload::delete(&raw_rows(rows))),
+            Self::Free(coins) => (FreeCoins, payload::create(0, &raw(coins))),
         }
     }
 
@@ -93,9 +99,10 @@ impl Op {
     pub fn coins(&self) -> Vec<CoinId> {
         let of_rows = |rows: &[Row]| rows.iter().map(|row| row.0).collect::<Vec<_>>();
         match self {
-            Self::Detect(rows) | Self::Remove(_, rows) => of_rows(rows),
+            Self::Detect(rows) | Self::Remove(_, rows) | Self::Delete(rows) => of_rows(rows),
             Self::Pown(rows) => rows.iter().map(|row| row.0).collect(),
             Self::DetectSum((coins, _)) | Self::PownSum((coins, _), _) => coins.clone(),
+            Self::Create { coins, .. } | Self::Free(coins) => coins.clone(),
             Self::Store((coins, _), _) | Self::PutForSale((coins, _), ..) => coins.clone(),
             Self::StoreMultiple(lockers) => lockers.iter().flat_map(|((coins, _), _)| coins.clone()).collect(),
             Self::Break { source: one, targets: ten, .. } | Self::Join { target: one, sources: ten, .. } => {
@@ -210,6 +217,12 @@ impl Model {
         if let Op::SerialNumbers { session, operation, den } = op {
             return said.is_none_or(|answer| self.promise(*session, *operation, *den, answer, when));
         }
+        if let Op::Create { session, coins } = op {
+            let (status, ans) = said.expect("without an answer nobody knows the ANs");
+            if *status == Status::Success {
+                return self.create(*session, coins, ans, when);
+            }
+        }
         // An offer that exists already, put up with coins that are not proved: either may be said first.
         if let (Op::PutForSale(batch, an, _), Some((status, _))) = (op, said)
             && self.has_offer(an)
@@ -246,6 +259,18 @@ impl Model {
         let different: BTreeSet<&[u8; 16]> = ans.iter().map(|an| an.bytes()).collect();
         let stays = movable && ans.iter().any(|an| on_market(an));
         Ok(different.len() == coins.len() && self.sum(coins) == *sum && !stays)
+    }
+
+    /// Coins come into circulation with the ANs of the answer.
+    fn create(&mut self, session: u32, coins: &[CoinId], ans: &[u8], when: Span) -> bool {
+        let ans = ans.chunks_exact(16).map(|an| Secret::new(an.try_into().expect("16 bytes")));
+        let rows: Vec<Row> = coins.iter().copied().zip(ans).collect();
+        let wallets = rows.len() == coins.len() && rows.iter().all(|(_, an)| an.place() == Place::Wallet);
+        let may = wallets && !named_twice(coins) && self.may_make(session, &rows, when, true);
+        if may {
+            self.make(session, &rows, when);
+        }
+        may
     }
 
     /// Gives each item that passes its new AN; the answer has a bit an item. The second mention of a coin fails.
@@ -386,6 +411,32 @@ impl Model {
                 }
                 sources.iter().for_each(|(coin, _)| _ = self.ans.remove(coin));
                 self.make(*session, &[*target], when);
+                answer(Status::Success)
+            }
+            Op::Create { coins, .. } if named_twice(coins) => answer(Status::SerialNumberOrDenomination),
+            Op::Create { session, coins } => {
+                let rows: Vec<Row> = coins.iter().map(|&coin| (coin, Secret::default())).collect();
+                // A right answer that it was done has been told already: the node chooses the ANs.
+                answer(if self.may_make(*session, &rows, when, doubt) {
+                    Status::Success
+                } else {
+                    Status::PageNotReserved
+                })
+            }
+            Op::Delete(rows) => {
+                let passes: Vec<_> = rows.iter().map(|row| (row.0, self.owns(row), None)).collect();
+                let deleted: Vec<CoinId> =
+                    passes.iter().filter(|(_, owned, _)| *owned).map(|(coin, ..)| *coin).collect();
+                let answer = self.items(passes);
+                deleted.iter().for_each(|coin| _ = self.ans.remove(coin));
+                answer
+            }
+            Op::Free(coins) if named_twice(coins) => answer(Status::SerialNumberOrDenomination),
+            Op::Free(coins) if coins.iter().filter_map(|coin| self.ans.get(coin)).any(on_market) => {
+                answer(Status::LockerUsed)
+            }
+            Op::Free(coins) => {
+                coins.iter().for_each(|coin| _ = self.ans.remove(coin));
                 answer(Status::Success)
             }
         }

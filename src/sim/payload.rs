@@ -82,6 +82,19 @@ pub fn exchange(session: u32, larger: (RawCoin, Secret), smaller: &[(RawCoin, Se
     [&session.to_be_bytes()[..], &detect(&[larger]), &detect(smaller)].concat()
 }
 
+/// The treasury's key.
+pub const TREASURY_KEY: [u8; 16] = *b"the treasury key";
+
+/// 3.130 create coins and 3.150 free coins.
+pub fn create(session: u32, named: &[RawCoin]) -> Vec<u8> {
+    [&session.to_be_bytes()[..], &TREASURY_KEY, &coins(named)].concat()
+}
+
+/// 3.140 delete coins.
+pub fn delete(rows: &[(RawCoin, Secret)]) -> Vec<u8> {
+    [&TREASURY_KEY[..], &detect(rows)].concat()
+}
+
 /// A locker's key.
 pub fn locker_key(number: u8) -> Secret {
     let mut key = [number.wrapping_mul(37); 16];

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use crate::coin::{CoinId, CoinRecord, Months, PageNumber, Secret, TradeCoin};
 use crate::entropy::{Entropy, split_mix};
-use crate::settings::{Identifier, Settings, Settlement};
+use crate::settings::{DATAGRAM_BYTES_MAX, Identifier, Settings, Settlement};
 use crate::shard::Shard;
 use crate::shard::interface::{DiskDone, DiskError, DiskOp, Input, Now, Origin, Outputs, ShardFile, ShardId};
 use crate::shard::message::Message;
@@ -84,11 +84,13 @@ impl WorldOptions {
             break_window_s: 8 * 3600,
             break_exempt_loopback: true,
             reservation_ms: 16_000,
+            datagram_bytes_max: DATAGRAM_BYTES_MAX,
             pown_sum: true,
             durable: true,
             archive: self.archive,
             settlement: [Settlement::Trusted; TradeCoin::ALL.len()],
             identifier: Identifier::Hashed,
+            treasury: None,
         }
     }
 }

@@ -11,6 +11,7 @@ use super::reply::{self, ReplyHead};
 use super::request::answer::Answer;
 use super::request::change::ChangeOperation;
 use super::request::locker::{Lockers, SaleTerms};
+use super::request::treasury::Wanted;
 use super::request::{COMMANDS, Command, Request};
 use super::seal::{self, Key, RequestRandom, Sealed};
 use super::status::Status;
@@ -98,6 +99,11 @@ impl Parameters {
             Request::DetectSum { coins, sum },
             Request::Pown { coins: PownCoins::new(&self.pown_coins).unwrap() },
             Request::PownSum { coins, sum, delta: other },
+            Request::AvailableSerialNumbers { session: number.max(1), key: other, denominations: Wanted(self.bytes.1) },
+            Request::CreateCoins { session: number, key: other, coins },
+            Request::DeleteCoins { key: other, coins: secret_coins },
+            Request::FreeCoins { session: number, key: other, coins },
+            Request::AllSerialNumbers { key: other, den: larger.0.den },
             Request::PeekTradeLocker { identifier: self.bytes.1 },
             Request::Store { coins, sum, key },
             Request::Peek { key: other },

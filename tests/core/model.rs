@@ -2,6 +2,8 @@
 //! that change under their buyer, pages that rot. Whatever happens at once, the node's answers can be explained by
 //! some order of the requests.
 
+use std::net::Ipv4Addr;
+
 use crate::common::payload::{self, offer_an};
 use crate::common::{Purse, ask, at_shard, locker_key, status, world_with_coins};
 use raida::coin::{CoinId, Secret};
@@ -17,10 +19,10 @@ use raida::wire::request::CommandKind::*;
 use raida::wire::status::Status;
 
 /// A node, what must be true of it, and where the next request comes from.
-struct Story {
-    world: World,
+pub struct Story {
+    pub world: World,
     /// Every state the node may be in; almost always one.
-    models: Vec<Model>,
+    pub models: Vec<Model>,
     random: Seeded,
 }
 
@@ -30,7 +32,7 @@ impl Story {
         Self::of(world, &purse, seed)
     }
 
-    fn of(world: World, purse: &Purse, seed: u64) -> Self {
+    pub fn of(world: World, purse: &Purse, seed: u64) -> Self {
         Self { world, models: vec![Model::new(purse.all())], random: Seeded(seed ^ 0x5EED) }
     }
 
@@ -63,7 +65,8 @@ impl Story {
     fn send(&mut self, ops: Vec<Op>) -> Vec<(Client, u64, Past)> {
         ops.into_iter()
             .map(|op| {
-                let client = Client { datagram: self.random.one_in(3), ..at_shard(self.random.below(4) as u8) };
+                let (datagram, peer) = (self.random.one_in(3), Ipv4Addr::LOCALHOST.into());
+                let client = Client { datagram, peer, ..at_shard(self.random.below(4) as u8) };
                 let (kind, payload) = op.payload();
                 let sent = self.world.monotonic_us;
                 let token = self.world.send_payload(&client, kind.command(), &payload);
@@ -110,12 +113,13 @@ impl Story {
     }
 
     /// Requests at once, all answered.
-    fn burst(&mut self, ops: Vec<Op>) {
+    pub fn burst(&mut self, ops: Vec<Op>) -> Vec<Past> {
         let sent = self.send(ops);
         self.settle();
         let history = self.collect(sent);
         assert!(history.iter().all(|past| past.answer.is_some()), "nobody waits for ever: {history:#?}");
         self.explained(&history);
+        history
     }
 
     /// Requests at once, and in the midst of them a crash.
@@ -139,7 +143,7 @@ impl Story {
     }
 
     /// Compares the node with the model.
-    fn check(&mut self) {
+    pub fn check(&mut self) {
         let world = &self.world;
         let mut wrong = None;
         self.models.retain(|model| audit(world, model).map_err(|error| wrong = Some(error)).is_ok());

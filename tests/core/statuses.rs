@@ -54,11 +54,16 @@ fn refused(kind: CommandKind, payload: Vec<u8>, status: Status) -> Row {
 #[test]
 fn lengths() {
     let (short, remainder) = (Status::PacketLength, Status::NotDivisible);
-    let wrong: [(CommandKind, &[usize], &[usize]); 16] = [
+    let wrong: [(CommandKind, &[usize], &[usize]); 21] = [
         (Detect, &[0, 1, 20], &[22, 41, 43]),
         (DetectSum, &[0, 5, 20], &[22, 25, 27]),
         (Pown, &[0, 36], &[38, 73]),
         (PownSum, &[0, 36], &[38, 41]),
+        (AvailableSerialNumbers, &[0, 35, 37], &[]),
+        (CreateCoins, &[0, 20, 24], &[26, 29]),
+        (DeleteCoins, &[0, 16, 36], &[38, 57]),
+        (FreeCoins, &[0, 20, 24], &[26, 29]),
+        (AllSerialNumbers, &[0, 16, 18], &[]),
         (PeekTradeLocker, &[0, 15, 17, 32], &[]),
         (Store, &[0, 32, 36], &[38, 41]),
         (Peek, &[0, 15, 17, 21], &[]),
@@ -590,6 +595,14 @@ fn an_answer_that_does_not_fit_a_datagram() {
         ] {
             let (got, answer) = ask(&mut world, client, Peek, key.bytes());
             assert_eq!((got, answer.len()), (status, length));
+        }
+        // 109 bytes are the answer to *count coins*: a bound that they fit, and one that they do not.
+        for (bound, status, length) in [(109, Status::Success, 75), (108, Status::TooManyCoins, 0)] {
+            world.settings.datagram_bytes_max = bound;
+            world.crash(shards);
+            let (got, answer) = ask(&mut world, &datagram, CountCoins, &[]);
+            assert_eq!((got, answer.len()), (status, length));
+            assert_eq!(ask(&mut world, &stream, CountCoins, &[]).1.len(), 75);
         }
     }
 }

@@ -24,7 +24,7 @@ use raida::coin::{CoinId, Secret};
 use raida::sim::{Seeded, World};
 use raida::store::recovery;
 use raida::store::storage::Directory;
-use raida::wire::request::COMMANDS;
+use raida::wire::request::{COMMANDS, treasury};
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |value| value.parse().expect("a number"))
@@ -155,8 +155,9 @@ fn no_kill_loses_what_was_answered() {
         "{rounds} rounds, {all} commands answered, {written} of them written, {} coins lost, {} commands half done",
         lab.lost, lab.half_done
     );
-    let never: Vec<&str> =
-        COMMANDS.iter().filter(|command| answered(command.index()) == 0).map(|command| command.name).collect();
+    // All but the treasury, which is closed.
+    let asked = COMMANDS.iter().filter(|command| command.group != treasury::GROUP);
+    let never: Vec<&str> = asked.filter(|command| answered(command.index()) == 0).map(|command| command.name).collect();
     assert!(never.is_empty() || rounds < 5, "the load has every command, but for {never:?}");
     assert_eq!((lab.lost, lab.half_done), (0, 0));
 }

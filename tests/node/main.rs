@@ -13,4 +13,6 @@ mod logs;
 mod net;
 mod offline;
 mod program;
+mod service_manager;
 mod transports;
+mod treasury;

@@ -3,6 +3,7 @@
 use raida::coin::{CoinId, PayoutAddress, Place, Secret};
 use raida::settings::Identifier;
 use raida::shard::market::public_identifier;
+use raida::sim::payload::TREASURY_KEY;
 use raida::wire::items::{self, RawCoin};
 use raida::wire::request::CommandKind::{self, *};
 
@@ -78,6 +79,15 @@ impl Maker<'_> {
                 }
                 payload
             }
+            AvailableSerialNumbers => [&[0, 0, 0, 1][..], &TREASURY_KEY, &input.array::<16>()].concat(),
+            CreateCoins => {
+                let (session, coins) = self.offered.map_or((1, &[][..]), |offered| (offered.session, &offered.coins));
+                let made = coins.iter().copied().skip(input.below(32)).take(1 + input.below(4));
+                [&session.to_be_bytes()[..], &TREASURY_KEY, &items::bytes_of::<RawCoin>(made)].concat()
+            }
+            FreeCoins => [&[0, 0, 0, 1][..], &TREASURY_KEY, &items::bytes_of(self.coins(input))].concat(),
+            DeleteCoins => [&TREASURY_KEY[..], &self.rows(input)].concat(),
+            AllSerialNumbers => [&TREASURY_KEY[..], &[input.byte() % 4]].concat(),
             ChangeSerialNumbers => {
                 let operation = 1 + input.byte() % 2;
                 [&[0, 0, 0, 1 + input.byte() % 4, operation][..], &[(input.byte() % 4).wrapping_sub(1)]].concat()

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::client::Error;
 use crate::client::arguments::ExchangeArguments;
-use crate::client::secrets::{fresh_an, random};
+use crate::client::secrets::{fresh_an, new_session};
 use crate::client::wallet::Pending;
 use crate::wire::items::{RawCoin, SecretCoin, SecretCoins, bytes_of};
 use crate::wire::request::answer::Answer;
@@ -126,15 +126,5 @@ impl Run<'_> {
         };
         let found = json!({ "given": json_of(given), "made": json_of(made) });
         Ok(Output::of(request.kind(), reply.status, reply.micros, text, found))
-    }
-}
-
-/// A session that nobody else has; 0 is none.
-fn new_session() -> Result<u32, Error> {
-    loop {
-        let session = u32::from_be_bytes(random()?);
-        if session != 0 {
-            return Ok(session);
-        }
     }
 }

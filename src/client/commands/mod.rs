@@ -11,6 +11,7 @@ mod market;
 mod status;
 #[cfg(test)]
 mod tests;
+mod treasury;
 mod wallet;
 
 use std::collections::BTreeSet;
@@ -73,6 +74,13 @@ pub async fn run(arguments: &ClientArguments) -> Result<Output, Error> {
         ClientCommand::DetectSum(argument) => run.detect_sum(&argument.coins).await,
         ClientCommand::Pown(argument) => run.pown(&argument.coins).await,
         ClientCommand::PownSum(argument) => run.pown_sum(&argument.coins).await,
+        ClientCommand::AvailableSerialNumbers { key, den, session } => {
+            run.available_serial_numbers(key, *den, *session).await
+        }
+        ClientCommand::CreateCoins { key, session, coins } => run.create_coins(key, *session, coins).await,
+        ClientCommand::DeleteCoins { key, coins } => run.delete_coins(key, &coins.coins).await,
+        ClientCommand::FreeCoins { key, coins } => run.free_coins(key, coins).await,
+        ClientCommand::AllSerialNumbers { key, den } => run.all_serial_numbers(key, *den).await,
         ClientCommand::PeekTradeLocker { identifier } => run.peek_trade_locker(*identifier).await,
         ClientCommand::Store { key, coins } => run.store(key, &coins.coins).await,
         ClientCommand::Peek { key } => run.peek(key).await,
@@ -252,7 +260,7 @@ fn outcome(request: &Request<'_>, reply: &Reply) -> Result<Outcome, Error> {
         Answer::Bits(bits) => {
             let coins = match request {
                 Request::Pown { coins } => coins.len(),
-                Request::Remove { coins, .. } => coins.len(),
+                Request::Remove { coins, .. } | Request::DeleteCoins { coins, .. } => coins.len(),
                 _ => return Err(Error::Payload(Status::PacketLength)),
             };
             Outcome::Each((0..coins).map(|coin| bits.get(coin)).collect())

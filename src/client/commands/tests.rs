@@ -10,6 +10,7 @@ use super::super::wallet::{Entry, Pending, Wallet};
 use super::super::{Error, run};
 use super::Output;
 use crate::coin::{Place, Secret};
+use crate::sim::payload::TREASURY_KEY;
 use crate::wire::items::RawCoin;
 use crate::wire::request::CommandKind;
 use crate::wire::status::Status;
@@ -254,6 +255,39 @@ fn sums_and_new_secrets() {
     let output = owner.run("detect").unwrap();
     assert!(output.text.starts_with("13 of 14 coins authentic\nnot authentic: 0:4\n"), "{}", output.text);
     assert!(owner.run("detect-sum --coins all").unwrap().is_refused());
+}
+
+#[test]
+fn the_treasury() {
+    let owner = Owner::new();
+    let key_file = owner.folder.path().join("key");
+    std::fs::write(&key_file, TREASURY_KEY.map(|byte| format!("{byte:02x}")).concat() + "\n").unwrap();
+    let key = format!("--treasury-key {}", key_file.display());
+
+    let output = owner.done(&format!("available-serial-numbers {key} --den 0 --session 9"));
+    assert_eq!(output.json["ranges"], serde_json::json!([[700, 719]]));
+    let created = owner.done(&format!("create-coins {key} --session 9 --coins 0:700,0:701,0:705"));
+    assert!(created.text.starts_with("3 coins in the wallet"), "{}", created.text);
+    owner.is_settled();
+    let output = owner.done(&format!("all-serial-numbers {key} --den 0"));
+    assert_eq!(
+        (&output.json["coins"], &output.json["ranges"][2]),
+        (&serde_json::json!(15), &serde_json::json!([705, 705]))
+    );
+
+    // One of them was taken over by somebody else: only the other leaves the wallet.
+    owner.node.state().coins.insert(coin(0, 701), Secret::new([0xDD; 16]));
+    let output = owner.done(&format!("delete-coins {key} --coins 0:700,0:701"));
+    assert_eq!((output.status, &output.json["deleted"]), (Some(Status::Mixed), &serde_json::json!(1)));
+    assert!(owner.entries().contains_key(&coin(0, 701)) && !owner.entries().contains_key(&coin(0, 700)));
+    owner.done(&format!("free-coins {key} --coins 0:701,0:702"));
+    assert!(!owner.node.state().coins.contains_key(&coin(0, 701)));
+
+    std::fs::write(&key_file, "00112233445566778899aabbccddeeff").unwrap();
+    assert_eq!(owner.run(&format!("all-serial-numbers {key} --den 0")).unwrap().status, Some(Status::AdminAuth));
+    std::fs::write(&key_file, "00112233445566778899aabbccddeef").unwrap();
+    let refused = owner.run(&format!("all-serial-numbers {key} --den 0")).unwrap_err();
+    assert!(matches!(&refused, Error::Usage(line) if !line.contains("0011")), "{refused}");
 }
 
 /// Every command that changes coins, with what it is called.

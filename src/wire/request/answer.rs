@@ -4,12 +4,14 @@
 //! [`Bits::append`] and [`ChangeOffer::append`]; a client reads them with [`Answer::decode`]. The layouts are those of
 //! the items, in the file of their command.
 
+use crate::coin::Secret;
 use crate::wire::items::{Bits, Coins, Items};
 use crate::wire::status::Status;
 
 use super::change::ChangeOffer;
 use super::locker::Offer;
 use super::status::Count;
+use super::treasury::{Available, Minted};
 use super::{CommandKind, Request};
 
 /// The payload of an answer, a view of its bytes.
@@ -21,7 +23,7 @@ pub enum Answer<'a> {
     Version(&'a str),
     /// *Count coins*: coins in circulation by denomination.
     Counts(Items<'a, Count>),
-    /// *Detect*, *pown* and *remove* with status 243: which coins passed.
+    /// *Detect*, *pown*, *remove* and *delete coins* with status 243: which coins passed.
     Bits(Bits<'a>),
     /// *Peek* and *peek trade locker*: the coins in it.
     Coins(Coins<'a>),
@@ -31,6 +33,12 @@ pub enum Answer<'a> {
     Lockers(&'a [u8]),
     /// *Get available change SNs*: what was reserved.
     Change(ChangeOffer<'a>),
+    /// *Get available SNs*: what was reserved, a denomination after the other: see [`Available::take`].
+    Available(&'a [u8]),
+    /// *Create coins*: the ANs, in the order of the request.
+    Created(Items<'a, Secret>),
+    /// *Get all SNs*: what is in circulation.
+    Minted(Minted<'a>),
 }
 
 impl<'a> Answer<'a> {
@@ -56,6 +64,19 @@ impl<'a> Answer<'a> {
                 if payload.len() == lockers.len() { Ok(Self::Lockers(payload)) } else { Err(Status::PacketLength) }
             }
             (Request::ChangeSerialNumbers { .. }, Status::Success) => ChangeOffer::decode(payload).map(Self::Change),
+            (Request::AvailableSerialNumbers { .. }, Status::Success) => {
+                let mut rest = payload;
+                while !rest.is_empty() {
+                    Available::take(&mut rest)?;
+                }
+                Ok(Self::Available(payload))
+            }
+            (Request::CreateCoins { coins, .. }, Status::Success) => {
+                let ans = Items::new(payload)?;
+                if ans.len() == coins.len() { Ok(Self::Created(ans)) } else { Err(Status::PacketLength) }
+            }
+            (Request::DeleteCoins { coins, .. }, Status::Mixed) => bits(coins.len()),
+            (Request::AllSerialNumbers { .. }, Status::Success) => Minted::decode(payload).map(Self::Minted),
             _ if payload.is_empty() => Ok(Self::Nothing),
             _ => Err(Status::PacketLength),
         }
@@ -67,6 +88,9 @@ impl CommandKind {
     pub const fn success(self) -> Status {
         match self {
             Self::Echo | Self::Version | Self::CountCoins | Self::ChangeSerialNumbers | Self::Break | Self::Join => {
+                Status::Success
+            }
+            Self::AvailableSerialNumbers | Self::CreateCoins | Self::FreeCoins | Self::AllSerialNumbers => {
                 Status::Success
             }
             _ => Status::AllPass,

@@ -1,7 +1,7 @@
 //! The table of commands, and requests as types.
 //!
 //! [`COMMANDS`] is the one table: header checks, dispatch, metrics and help are made from it. What a command's payload
-//! and answer look like is in the file of its group: [`status`], [`auth`], [`locker`], [`change`]. An answer as a type
+//! and answer look like is in the file of its group: [`status`], [`auth`], [`treasury`], [`locker`], [`change`]. An answer as a type
 //! is in [`answer`].
 //!
 //! [`Request::decode`] checks what can be checked without knowing any coin, in PROTOCOL.md's order: the payload's
@@ -13,6 +13,7 @@ pub mod auth;
 pub mod change;
 pub mod locker;
 pub mod status;
+pub mod treasury;
 
 use std::fmt;
 
@@ -41,6 +42,16 @@ pub enum CommandKind {
     Pown,
     /// 1.21
     PownSum,
+    /// 3.120
+    AvailableSerialNumbers,
+    /// 3.130
+    CreateCoins,
+    /// 3.140
+    DeleteCoins,
+    /// 3.150
+    FreeCoins,
+    /// 3.160
+    AllSerialNumbers,
     /// 8.81
     PeekTradeLocker,
     /// 8.82
@@ -78,8 +89,10 @@ impl CommandKind {
         match self {
             Self::Echo | Self::Version | Self::CountCoins | Self::Detect | Self::DetectSum => false,
             Self::PeekTradeLocker | Self::Peek | Self::ListForSale | Self::ChangeSerialNumbers => false,
+            Self::AvailableSerialNumbers | Self::AllSerialNumbers => false,
             Self::Pown | Self::PownSum | Self::Store | Self::Remove | Self::PutForSale | Self::Buy => true,
             Self::StoreMultiple | Self::RemoveTradeLocker | Self::Break | Self::Join => true,
+            Self::CreateCoins | Self::DeleteCoins | Self::FreeCoins => true,
         }
     }
 }
@@ -184,6 +197,11 @@ pub const COMMANDS: &[Command] = &{
         row(1, 11, DetectSum, "detect-sum", List { item: 5, fixed: 16 }),
         row(1, 20, Pown, "pown", List { item: 37, fixed: 0 }),
         row(1, 21, PownSum, "pown-sum", List { item: 5, fixed: 32 }),
+        row(3, 120, AvailableSerialNumbers, "available-serial-numbers", Exactly(36)),
+        row(3, 130, CreateCoins, "create-coins", List { item: 5, fixed: 20 }),
+        row(3, 140, DeleteCoins, "delete-coins", List { item: 21, fixed: 16 }),
+        row(3, 150, FreeCoins, "free-coins", List { item: 5, fixed: 20 }),
+        row(3, 160, AllSerialNumbers, "all-serial-numbers", Exactly(17)),
         row(8, 81, PeekTradeLocker, "peek-trade-locker", Exactly(16)),
         row(8, 82, Store, "store", List { item: 5, fixed: 32 }),
         row(8, 83, Peek, "peek", Exactly(16)),
@@ -202,7 +220,7 @@ pub const COMMANDS: &[Command] = &{
 /// No row, in [`LOOKUP`].
 const NONE: u8 = u8::MAX;
 const GROUPS: usize = 10;
-const CODES: usize = 94;
+const CODES: usize = 161;
 
 /// A group's rows of the table, by code.
 #[derive(Clone, Copy)]
@@ -261,6 +279,47 @@ pub enum Request<'a> {
         sum: Secret,
         /// What is XORed to each AN.
         delta: Secret,
+    },
+    /// 3.120: which coins may the treasury create?
+    AvailableSerialNumbers {
+        /// The session they are reserved for; not 0.
+        session: u32,
+        /// The treasury's key.
+        key: Secret,
+        /// Of which denominations: a byte each, not 0 where they are wanted.
+        denominations: treasury::Wanted,
+    },
+    /// 3.130: put these coins into circulation.
+    CreateCoins {
+        /// The session they are reserved for.
+        session: u32,
+        /// The treasury's key.
+        key: Secret,
+        /// The coins.
+        coins: Coins<'a>,
+    },
+    /// 3.140: take these coins out of circulation, proven by their ANs.
+    DeleteCoins {
+        /// The treasury's key.
+        key: Secret,
+        /// The coins and their ANs.
+        coins: SecretCoins<'a>,
+    },
+    /// 3.150: take these coins out of circulation, whoever has them.
+    FreeCoins {
+        /// The session of the reference's layout; nothing depends on it.
+        session: u32,
+        /// The treasury's key.
+        key: Secret,
+        /// The coins.
+        coins: Coins<'a>,
+    },
+    /// 3.160: which coins of a denomination are in circulation?
+    AllSerialNumbers {
+        /// The treasury's key.
+        key: Secret,
+        /// The denomination.
+        den: i8,
     },
     /// 8.81: what is in this trade locker?
     PeekTradeLocker {
@@ -379,6 +438,11 @@ impl<'a> Request<'a> {
             CommandKind::DetectSum => auth::decode_detect_sum(payload),
             CommandKind::Pown => auth::decode_pown(payload),
             CommandKind::PownSum => auth::decode_pown_sum(payload),
+            CommandKind::AvailableSerialNumbers => treasury::decode_available(payload),
+            CommandKind::CreateCoins => treasury::decode_create(payload),
+            CommandKind::DeleteCoins => treasury::decode_delete(payload),
+            CommandKind::FreeCoins => treasury::decode_free(payload),
+            CommandKind::AllSerialNumbers => treasury::decode_all(payload),
             CommandKind::PeekTradeLocker => locker::decode_peek_trade_locker(payload),
             CommandKind::Store => locker::decode_store(payload),
             CommandKind::Peek => locker::decode_peek(payload),
@@ -401,6 +465,11 @@ impl<'a> Request<'a> {
             Self::Detect { .. } | Self::DetectSum { .. } | Self::Pown { .. } | Self::PownSum { .. } => {
                 auth::encode(self, out)
             }
+            Self::AvailableSerialNumbers { .. }
+            | Self::CreateCoins { .. }
+            | Self::DeleteCoins { .. }
+            | Self::FreeCoins { .. }
+            | Self::AllSerialNumbers { .. } => treasury::encode(self, out),
             Self::ChangeSerialNumbers { .. } | Self::Break { .. } | Self::Join { .. } => change::encode(self, out),
             _ => locker::encode(self, out),
         }
@@ -416,6 +485,11 @@ impl<'a> Request<'a> {
             Self::DetectSum { .. } => CommandKind::DetectSum,
             Self::Pown { .. } => CommandKind::Pown,
             Self::PownSum { .. } => CommandKind::PownSum,
+            Self::AvailableSerialNumbers { .. } => CommandKind::AvailableSerialNumbers,
+            Self::CreateCoins { .. } => CommandKind::CreateCoins,
+            Self::DeleteCoins { .. } => CommandKind::DeleteCoins,
+            Self::FreeCoins { .. } => CommandKind::FreeCoins,
+            Self::AllSerialNumbers { .. } => CommandKind::AllSerialNumbers,
             Self::PeekTradeLocker { .. } => CommandKind::PeekTradeLocker,
             Self::Store { .. } => CommandKind::Store,
             Self::Peek { .. } => CommandKind::Peek,
@@ -489,6 +563,7 @@ mod tests {
         let lockers = (81..=89).map(|code| (8, code));
         let expected: Vec<_> = [(0, 0), (0, 1), (0, 3), (1, 10), (1, 11), (1, 20), (1, 21)]
             .into_iter()
+            .chain([(3, 120), (3, 130), (3, 140), (3, 150), (3, 160)])
             .chain(lockers)
             .chain([(9, 91), (9, 92), (9, 93)])
             .collect();
@@ -504,7 +579,7 @@ mod tests {
         for group in 0..=u8::MAX {
             for code in 0..=u8::MAX {
                 let row = COMMANDS.iter().find(|command| (command.group, command.code) == (group, code));
-                let refused = if [0, 1, 8, 9].contains(&group) { Status::Command } else { Status::CommandGroup };
+                let refused = if [0, 1, 3, 8, 9].contains(&group) { Status::Command } else { Status::CommandGroup };
                 assert_eq!(Command::find(group, code), row.ok_or(refused), "{group}.{code}");
             }
         }
