@@ -132,7 +132,7 @@ pub fn found(
 ) -> Result<Next, Status> {
     match request {
         Request::CountCoins => Ok(auth::counted(findings, draft)),
-        Request::AvailableSerialNumbers { .. } => Ok(treasury::offered(findings, draft)),
+        Request::AvailableSerialNumbers { denominations, .. } => Ok(treasury::offered(*denominations, findings, draft)),
         Request::AllSerialNumbers { den, .. } => treasury::minted(*den, findings, draft),
         Request::Peek { .. } => locker::peeked(findings, draft),
         Request::PutForSale { coins, sum, an, .. } => trade::put_for_sale(coins, *sum, *an, findings, draft),

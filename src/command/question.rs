@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::coin::{COINS_PER_PAGE, CoinId, DENOMINATIONS, Denomination, PageNumber, Secret, TradeCoin};
+use crate::coin::{COINS_PER_PAGE, CoinId, DENOMINATIONS, Denomination, PageNumber, Secret, SerialNumber, TradeCoin};
 use crate::wire::request::treasury::Wanted;
 
 /// A question. Those about places are answered under a shared lock, so that the answer is of one moment.
@@ -74,8 +74,12 @@ pub struct Findings {
     pub allowed: bool,
     /// To `Offer` and `OfferFor`: the trade locker's AN, if there is one.
     pub an: Option<Secret>,
-    /// To `Locker`, `Offer`, `OfferFor`, `SerialNumbers` and `Available`.
+    /// To `Locker`, `Offer` and `OfferFor`.
     pub coins: Vec<CoinId>,
+    /// To `SerialNumbers` and `Available`, in the order of the search.
+    pub serial_numbers: Vec<SerialNumber>,
+    /// Where those of each denomination end.
+    pub ends: Vec<usize>,
     /// To `Offers`, in the order of their sequence.
     pub offers: Vec<ListedOffer>,
     /// To `Circulation`, by denomination.
@@ -104,6 +108,9 @@ impl Findings {
         self.an = None;
         self.coins.clear();
         self.coins.shrink_to(KEPT);
+        self.serial_numbers.clear();
+        self.serial_numbers.shrink_to(KEPT);
+        self.ends.clear();
         self.offers.clear();
         self.circulation = [0; DENOMINATIONS];
         self.minted = Vec::new();

@@ -50,12 +50,13 @@ pub(super) fn available(
 }
 
 /// The answer to it.
-pub(super) fn offered(findings: &Findings, draft: &mut Draft) -> Next {
-    for den in Denomination::all() {
-        let of_den = findings.coins.iter().filter(|coin| coin.denomination() == den);
-        let mut serial_numbers: Vec<u32> = of_den.map(|coin| coin.serial_number().get()).collect();
+pub(super) fn offered(wanted: Wanted, findings: &Findings, draft: &mut Draft) -> Next {
+    let mut start = 0;
+    for (den, &end) in wanted.denominations().zip(&findings.ends) {
+        let mut serial_numbers: Vec<u32> = findings.serial_numbers[start..end].iter().map(|sn| sn.get()).collect();
         serial_numbers.sort_unstable();
         Available::append(&mut draft.answer, den, &serial_numbers);
+        start = end;
     }
     Next::Answer(Status::Success)
 }

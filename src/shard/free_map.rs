@@ -15,6 +15,7 @@ use bitvec::prelude::{BitBox, Lsb0, bitvec};
 
 use crate::coin::{
     COINS, COINS_PER_PAGE, CoinId, DENOMINATIONS, Denomination, PAGES_PER_DENOMINATION, PageNumber, SERIAL_NUMBERS,
+    SerialNumber,
 };
 
 use super::interface::ShardId;
@@ -159,9 +160,10 @@ pub struct FoundWord {
 }
 
 impl FoundWord {
-    /// Its free coins, in order.
-    pub fn coins(self) -> impl Iterator<Item = CoinId> {
-        ones(self.free).map(move |bit| self.word.coin(bit as u32))
+    /// The serial numbers of its free coins, in order.
+    pub fn serial_numbers(self) -> impl Iterator<Item = SerialNumber> {
+        let first = self.word.coin(0).serial_number().get();
+        ones(self.free).map(move |bit| SerialNumber::new(first + bit as u32).expect("words lie in one denomination"))
     }
 }
 

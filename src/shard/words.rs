@@ -107,18 +107,20 @@ fn visits(stops: &[Stop]) -> impl Iterator<Item = &Visit> {
 /// stay with their visits, to be given back.
 pub(super) fn take_words(task: &mut Task, wanted: usize) {
     let Task { stops, words, findings, .. } = task;
+    let offered = &mut findings.serial_numbers;
     // Several denominations are asked for one after the other.
     for of_one in stops.chunk_by_mut(|a, b| denomination(a) == denomination(b)) {
         words.clear();
         visits(of_one).for_each(|visit| words.extend_from_slice(&visit.words));
         words.sort_unstable_by_key(|word| word.rank);
-        let until = findings.coins.len() + wanted;
+        let until = offered.len() + wanted;
         let mut taken = 0;
-        while taken < words.len() && findings.coins.len() < until {
-            findings.coins.extend(words[taken].coins());
+        while taken < words.len() && offered.len() < until {
+            offered.extend(words[taken].serial_numbers());
             taken += 1;
         }
-        findings.coins.truncate(until);
+        offered.truncate(until);
+        findings.ends.push(offered.len());
         let first_left = words.get(taken).map_or(u16::MAX, |word| word.rank);
         for visit in of_one.iter_mut().filter_map(|stop| stop.visit.as_deref_mut()) {
             visit.words.retain(|word| word.rank >= first_left);
