@@ -277,7 +277,9 @@ impl<C: Core> Reactor<C> {
             Kind::Accept => {
                 let now_us = service.now.monotonic_us;
                 match self.acceptor.arrived(completion, now_us, &mut service.counters) {
-                    Some((to, arrival)) if to == self.shard => service.tcp.adopt(arrival, &mut service.counters),
+                    Some((to, arrival)) if to == self.shard => {
+                        service.tcp.adopt(arrival, now_us, &mut service.counters)
+                    }
                     Some((to, arrival)) => {
                         service.counters.connections_passed_on += 1;
                         self.post.send(to, Parcel::Connection(arrival));
@@ -309,7 +311,10 @@ impl<C: Core> Reactor<C> {
                     self.service.counters.messages_received += 1;
                     self.service.step(Input::Message { from, message });
                 }
-                Parcel::Connection(arrival) => self.service.tcp.adopt(arrival, &mut self.service.counters),
+                Parcel::Connection(arrival) => {
+                    let now_us = self.service.now.monotonic_us;
+                    self.service.tcp.adopt(arrival, now_us, &mut self.service.counters);
+                }
             }
         }
         any

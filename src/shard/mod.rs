@@ -9,6 +9,7 @@
 //! * A coin's record, and every view of it, changes in [`owner`] alone, and only after its commit record is durable.
 //! * Nothing waits but for a lock, a page, the log or the disk; each of these comes without anybody giving way.
 
+pub mod acts;
 pub mod checkpoint;
 pub mod coin_lists;
 pub mod free_map;
@@ -28,6 +29,7 @@ pub mod rate_limit;
 pub mod reservations;
 pub mod slots;
 pub mod start;
+pub mod suspensions;
 mod task;
 mod transaction;
 pub mod views;
@@ -45,6 +47,7 @@ use crate::wire::header::NodeIdentity;
 use crate::wire::request::{COMMANDS, Command};
 use crate::wire::status::Status;
 
+use acts::AwaitsCheckpoint;
 use checkpoint::Checkpoint;
 use free_map::FreeMap;
 use interface::{DiskDone, DiskOp, Input, Now, Outputs, ShardFile, ShardId};
@@ -55,6 +58,7 @@ use message::{Message, Visit};
 use pages::Pages;
 use rate_limit::RateLimit;
 use reservations::Reservations;
+use suspensions::Suspensions;
 use task::Task;
 
 /// How long a log is at rest before it is marked.
@@ -84,6 +88,7 @@ pub struct Shard {
     /// When a violation of it was last logged.
     violation_logged_us: u64,
     pub(crate) locks: Locks,
+    suspensions: Suspensions,
     pub(crate) visits: Slab<Option<Box<Visit>>>,
     /// Visits that wait for no lock, to be carried on.
     granted: VecDeque<VisitSlot>,
@@ -111,6 +116,8 @@ pub struct Shard {
     /// The changes of the record being made.
     written: Vec<Change>,
     checkpoint: Checkpoint,
+    /// Acts of the operator that wait for one.
+    await_checkpoint: Vec<AwaitsCheckpoint>,
     /// The disk failed: nothing is written any more.
     failed: bool,
     stopping: bool,
@@ -151,6 +158,7 @@ impl Shard {
             Input::Disk(done) => self.disk_done(done, now, effects),
             Input::Turn => self.turn(now, effects),
             Input::Shutdown => self.stopping = true,
+            Input::Act { token, act } => self.act(token, act, effects),
         }
         self.run(now, effects);
     }
@@ -221,6 +229,9 @@ impl Shard {
             self.want_checkpoint(effects);
         }
         self.work_on_checkpoint(effects);
+        if self.pages.is_over() {
+            self.pages.shrink();
+        }
         if self.stopping {
             self.work_on_stop(effects);
         }
@@ -306,6 +317,7 @@ impl Shard {
         }
         self.give_up_waiting();
         self.wake_starved();
+        self.give_up_acts(effects);
     }
 
     /// Keeps a visit's memory for the next.
@@ -330,6 +342,11 @@ impl Shard {
     /// Whether everything is on disk and nothing is left to do, after [`Input::Shutdown`].
     pub fn stopped(&self) -> bool {
         self.checkpoint.is_last_done() || (self.stopping && self.failed)
+    }
+
+    /// Begins with what is suspended, before it serves.
+    pub fn begin_suspended(&mut self, suspensions: Suspensions) {
+        self.suspensions = suspensions;
     }
 
     /// Whether no request is in flight.

@@ -24,6 +24,7 @@ use super::pages::Pages;
 use super::partition::{PageSlots, page_owner};
 use super::rate_limit::RateLimit;
 use super::reservations::Reservations;
+use super::suspensions::Suspensions;
 pub use super::transaction::home;
 use super::views::PageViews;
 use super::{Counters, Shard};
@@ -130,6 +131,7 @@ impl ShardBuilder {
             rate_limit,
             violation_logged_us: 0,
             locks: Locks::with_capacity(4 * settings.requests_max),
+            suspensions: Suspensions::default(),
             visits: Default::default(),
             granted: Default::default(),
             woken: Vec::new(),
@@ -146,6 +148,7 @@ impl ShardBuilder {
             written: Vec::new(),
             // The image on disk may have orders that no coin came to: the first checkpoint writes it anew.
             checkpoint: Checkpoint::new(own.control, settings.cache_pages, u64::MAX),
+            await_checkpoint: Vec::new(),
             market,
             failed: false,
             stopping: false,

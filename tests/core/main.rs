@@ -8,3 +8,4 @@ mod offline;
 mod readme;
 mod scaling;
 mod statuses;
+mod suspensions;
