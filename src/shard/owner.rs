@@ -230,7 +230,8 @@ impl Shard {
     /// Answers what is asked besides the coins, and keeps or gives back the locks.
     fn answer(&mut self, visit: &mut Visit, now: Now) {
         if visit.failed.is_none() {
-            visit.failed = self.suspensions.stops(visit);
+            let looked_at = !visit.keep || !mutant::is(Mutant::HeldCoinsMove);
+            visit.failed = self.suspensions.stops(visit).filter(|_| looked_at);
         }
         if visit.failed.is_none() {
             self.answer_question(visit, now);
