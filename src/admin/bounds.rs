@@ -59,7 +59,8 @@ pub fn with(config: &Config, name: &str, value: &str) -> Result<Config, String> 
     let mut values = all(config);
     values.insert(name.to_string(), value.to_string());
     let line = |(name, value): (&String, &String)| format!("{name} = {value}\n");
-    let parsed = Config::parse("set", &values.iter().map(line).collect::<String>()).map_err(|error| error.to_string())?;
+    let parsed =
+        Config::parse("set", &values.iter().map(line).collect::<String>()).map_err(|error| error.to_string())?;
     let mut changed = config.clone();
     (bound.copy)(&mut changed, &parsed);
     Ok(changed)
@@ -98,6 +99,9 @@ mod tests {
             let error = with(&Config::default(), name, value).unwrap_err();
             assert!(error.contains(says), "{name} = {value}: {error}");
         }
-        assert!(with(&Config::default(), "limits.idle_seconds", "5\nlimits.body_seconds = 7").is_err(), "one at a time");
+        assert!(
+            with(&Config::default(), "limits.idle_seconds", "5\nlimits.body_seconds = 7").is_err(),
+            "one at a time"
+        );
     }
 }

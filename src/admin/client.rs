@@ -50,7 +50,8 @@ impl std::error::Error for AskError {}
 /// Why there is no answer, or what the node says instead.
 pub fn ask(socket: &Path, request: &Request) -> Result<Answer, AskError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_answer)?;
-    let (status, body) = runtime.block_on(async { timeout(PATIENCE, exchange(socket, request)).await }).map_err(no_answer)??;
+    let (status, body) =
+        runtime.block_on(async { timeout(PATIENCE, exchange(socket, request)).await }).map_err(no_answer)??;
     let line = || String::from_utf8_lossy(&body).trim_end().to_string();
     match status {
         StatusCode::OK => serde_json::from_slice(&body).map_err(no_answer),

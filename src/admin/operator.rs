@@ -4,7 +4,6 @@
 //! answer. So nothing is done that the journal does not tell, what was said to be held is held after any crash, and who
 //! goes away before the answer changes nothing about the act.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -18,7 +17,7 @@ use crate::client::secrets::{KeySpec, bytes_of_hex};
 use crate::coin::{Place, Secret, TradeCoin};
 use crate::config::Config;
 use crate::node::{Node, NodeOptions};
-use crate::reactor::desk::{Desk, Question};
+use crate::reactor::desk::{ConnectionRow, Desk, Question};
 use crate::settings::Identifier;
 use crate::shard::acts::Act;
 use crate::shard::locks::Resource;
@@ -30,7 +29,7 @@ use crate::store::suspended::{Cause, Hold, Pause, Suspended, Who};
 use crate::wire::request::is_locker_key;
 
 use super::bounds;
-use super::request::{Answer, ConnectionRow, Named, Request};
+use super::request::{Answer, Named, Request};
 use super::verifying::Verifying;
 
 /// How long the shards are waited for. What they were told they do all the same.
@@ -288,21 +287,24 @@ fn checked(reason: &str, needed: bool) -> Result<&str, Refusal> {
     let printable = !reason.chars().any(char::is_control);
     let there = !needed || !reason.trim().is_empty();
     let fits = printable && there && reason.len() <= REASON_BYTES_MAX;
-    fits.then_some(reason)
-        .ok_or_else(|| Wrong(format!("a reason is one line of 1 to {REASON_BYTES_MAX} bytes")))
+    fits.then_some(reason).ok_or_else(|| Wrong(format!("a reason is one line of 1 to {REASON_BYTES_MAX} bytes")))
 }
 
 /// What is to be held: a locker or a trade locker.
 fn resource(what: &Named, config: &Config) -> Result<Resource, Refusal> {
     let trade_locker = |text: &str| {
         let an = bytes_of_hex(text).map(Secret::new).filter(|an| matches!(an.place(), Place::TradeLocker(_)));
-        an.ok_or_else(|| Wrong("a trade locker is named by 32 hex digits that end with its coin type and EEEE".to_string()))
+        an.ok_or_else(|| {
+            Wrong("a trade locker is named by 32 hex digits that end with its coin type and EEEE".to_string())
+        })
     };
     let of_an = |an| Resource::Offer(public_identifier(&an, Identifier::Hashed));
     match what {
         Named::Locker(text) => {
             let key = text.parse::<KeySpec>().map_err(Wrong)?.key(config.server.raida_id);
-            is_locker_key(&key).then_some(Resource::Locker(key)).ok_or_else(|| Wrong("a locker's key ends FFFFFFFF".to_string()))
+            is_locker_key(&key)
+                .then_some(Resource::Locker(key))
+                .ok_or_else(|| Wrong("a locker's key ends FFFFFFFF".to_string()))
         }
         Named::TradeLocker(text) if config.market.identifier == Identifier::An => trade_locker(text).map(of_an),
         Named::TradeLocker(text) => trade_locker(text).map(|identifier| Resource::Offer(*identifier.bytes())),

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::coin::TradeCoin;
+use crate::reactor::desk::ConnectionRow;
 use crate::store::suspended::{Hold, Pause};
 
 /// Something the operator wants.
@@ -108,25 +109,6 @@ pub enum Answer {
     Bounds(BTreeMap<String, String>),
     /// How far the reading of pages is.
     Verified(Verified),
-}
-
-/// A client's connection.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct ConnectionRow {
-    /// What names it while it lasts: shard, place, generation.
-    pub name: String,
-    /// The client's address and port.
-    pub peer: String,
-    /// The shard that serves it.
-    pub shard: u8,
-    /// How long it has been there, seconds.
-    pub age_seconds: u64,
-    /// Requests it has started.
-    pub requests: u64,
-    /// Requests not answered yet.
-    pub in_flight: u16,
-    /// Bytes of answers that the client has not taken.
-    pub unsent_bytes: u64,
 }
 
 /// How far the reading of pages is.

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use clap::{Args, Subcommand, ValueEnum};
 
 use raida::admin::client::{AskError, ask};
-use raida::admin::request::{Answer, ConnectionRow, Named, Request, Verified};
+use raida::admin::request::{Answer, Named, Request, Verified};
 use raida::calendar::iso;
 use raida::coin::TradeCoin;
+use raida::reactor::desk::ConnectionRow;
 use raida::store::suspended::{Cause, Held, Hold, Pause};
 
 use super::exit::{ExitStatus, Failure};
@@ -26,7 +27,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Asks over the node's Unix socket (admin.socket in raida.toml). Every act is in the file admin.journal of the data
 /// directory, with the user that asked for it and the reason he gave.
 #[derive(Args)]
-#[command(after_help = "A locker's KEY is 32 hex digits or a transmit code such as ABC-1234; `-` reads it from standard input, so
+#[command(
+    after_help = "A locker's KEY is 32 hex digits or a transmit code such as ABC-1234; `-` reads it from standard input, so
 that it is in no list of processes. Exit status: 0 done; 1 the node says no; 3 no node answers; 9 the node could not.
 
 Examples:
@@ -37,7 +39,8 @@ Examples:
   raida admin verify --pages-per-second 500
   raida admin set change.break_limit 10
   raida admin --socket /run/raida/2.sock --json connections
-  raida admin stop --reason \"kernel update\"")]
+  raida admin stop --reason \"kernel update\""
+)]
 pub struct Arguments {
     /// The node's admin socket
     #[arg(long, global = true, value_name = "PATH", env = "RAIDA_ADMIN", default_value = "/run/raida/admin.sock")]

@@ -3,6 +3,7 @@
 //! Each subcommand is a file with its arguments and its `run`. A `run` ends with a [`Failure`] or without; only
 //! [`main`] turns that into an exit status and a line on standard error.
 
+mod admin;
 mod client;
 mod dev;
 mod exit;
@@ -11,6 +12,7 @@ mod import;
 mod inspect;
 mod inspect_log;
 mod load;
+mod logs;
 mod mint;
 mod offline;
 mod rebuild;
@@ -25,6 +27,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use raida::client::arguments::ClientArguments;
 
 use exit::{ExitStatus, Failure};
+use logs::LogFormat;
 
 /// A RAIDA node: lockers, the market of trade lockers and change-making, durable, on io_uring.
 #[derive(Parser)]
@@ -40,6 +43,7 @@ struct CommandLine {
 enum Command {
     Dev(dev::Arguments),
     Serve(serve::Arguments),
+    Admin(admin::Arguments),
     Import(import::Arguments),
     Mint(mint::Arguments),
     Verify(verify::Arguments),
@@ -62,7 +66,7 @@ pub fn main() -> ExitCode {
             return status.into();
         }
     };
-    start_log();
+    start_log(&line.subcommand);
     match run(line.subcommand) {
         Ok(status) => status.into(),
         Err(failure) => {
@@ -76,6 +80,7 @@ fn run(command: Command) -> Result<ExitStatus, Failure> {
     match command {
         Command::Dev(arguments) => dev::run(arguments),
         Command::Serve(arguments) => serve::run(arguments),
+        Command::Admin(arguments) => return admin::run(arguments),
         Command::Import(arguments) => import::run(arguments),
         Command::Mint(arguments) => mint::run(arguments),
         Command::Verify(arguments) => return verify::run(&arguments),
@@ -104,9 +109,12 @@ fn parse(words: impl Iterator<Item = OsString>) -> Result<CommandLine, clap::Err
     CommandLine::from_arg_matches(&matches).map_err(|error| error.format(&mut table))
 }
 
-/// Logs go to standard error; RUST_LOG chooses how much (error, warn, info, debug).
-fn start_log() {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+/// A node's log tells what goes on in it; a tool speaks up when something is wrong.
+fn start_log(command: &Command) {
+    match command {
+        Command::Serve(arguments) => logs::start(arguments.log_format(), "info"),
+        _ => logs::start(LogFormat::Text, "warn"),
+    }
 }
 
 #[cfg(test)]

@@ -175,7 +175,7 @@ mod tests {
         let bytes = Suspended { holds: suspended().holds[..1].to_vec(), ..suspended() }.encode();
         let text = String::from_utf8(bytes).unwrap();
         let (head, json) = text.split_once('\n').unwrap();
-        assert_eq!(head, "raida suspensions, format 1, crc32c 00000000");
+        assert_eq!(head, "raida suspensions, format 1, crc32c 53c320d5");
         let words: String = json.split_whitespace().collect();
         let cause = r#""reason":"case12:\"whopaid?\"","since_unix_ms":1795309260007,"by":{"uid":1000,"pid":4711}"#;
         assert_eq!(

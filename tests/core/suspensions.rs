@@ -345,6 +345,8 @@ fn bounds_change_while_the_node_serves() {
             act(world, bounds);
             let Act::Bounds(settings) = bounds else { unreachable!() };
             purse.check(world);
+            let cached = (0..world.settings.shards).map(|shard| world.shard(shard).numbers().cached_pages);
+            assert!(cached.clone().all(|pages| pages.used <= pages.max && pages.max == settings.cache_pages as u64));
             for allowed in 0..settings.break_limit.max(1) {
                 let source = purse.take_of(1, 1)[0];
                 purse.break_coin(world, &client, 10 * round as u32 + allowed + 1, source);

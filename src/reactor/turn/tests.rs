@@ -13,6 +13,7 @@ use crate::reactor::stage::{Stage, StageBoard};
 use crate::reactor::{Core, Limits};
 use crate::shard::interface::{Input, Now, Outputs, ShardId};
 use crate::shard::message::Message;
+use crate::shard::numbers::Numbers;
 use crate::wire::header::NodeIdentity;
 
 /// So generous that only a hang breaks it.
@@ -63,6 +64,12 @@ impl Core for Impatient {
     fn has_failed(&self) -> bool {
         false
     }
+
+    fn turn_took(&mut self, _micros: u64) {}
+
+    fn numbers(&self) -> Numbers {
+        Numbers::default()
+    }
 }
 
 /// The last stage begins after a turn took the bell of the stage before, and before it looks at the board. The bell
@@ -87,6 +94,7 @@ fn a_turn_that_finds_the_last_stage_is_not_slept_after() {
         limits: Limits::default(),
         board: Arc::clone(&board),
         reports: sender,
+        questions: mpsc::channel().1,
     };
     let reactor = thread::spawn(move || Reactor::run(setup));
     let counters = loop {
