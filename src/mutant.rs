@@ -63,6 +63,8 @@ mutants! {
     CoinNamedTwice, "accepts a coin named twice", 200;
     /// A coin that is broken or joined stays in circulation.
     SourceKept, "keeps the coins that are given up", 200;
+    /// A hold keeps people from looking, not from taking.
+    HeldCoinsMove, "moves coins of a held locker", 400;
 }
 
 /// Whether this bug shall be there.

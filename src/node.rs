@@ -20,7 +20,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::config::Config;
-use crate::entropy::SystemEntropy;
+use crate::entropy::{Entropy, SystemEntropy};
 use crate::reactor::Limits;
 use crate::reactor::archiver::Archiver;
 use crate::reactor::counters::Counters;
@@ -34,12 +34,14 @@ use crate::shard::Shard;
 use crate::shard::interface::ShardId;
 use crate::shard::partition::page_owner;
 use crate::shard::start::{Listed, ShardBuilder, home};
+use crate::shard::suspensions::Suspensions;
 use crate::shard::views::PageViews;
 use crate::store::archive::{self, Retention};
 use crate::store::error::StoreError;
 use crate::store::pages::read_all_pages;
 use crate::store::recovery::{self, Opened};
 use crate::store::storage::Directory;
+use crate::store::suspended::Suspended;
 use crate::store::wal::Geometry;
 use crate::wire::header::NodeIdentity;
 
@@ -168,8 +170,9 @@ pub struct Node {
     address: SocketAddr,
     shards: u8,
     inventory: Inventory,
+    suspended: Suspended,
     // Dropped last: it holds the lock.
-    _directory: Arc<Directory>,
+    directory: Arc<Directory>,
 }
 
 impl Node {
@@ -191,7 +194,9 @@ impl Node {
             log::warn!("the archive is off: what it has is kept, and while the node runs nothing is added");
         }
         let opened = recovery::open(&*directory, shards, options.geometry)?;
-        let built = load(&directory, &opened, &options)?;
+        let suspended = suspended(&directory)?;
+        let mut built = load(&directory, &opened, &options)?;
+        built.iter_mut().for_each(|shard| shard.begin_suspended(Suspensions::of(&suspended)));
         let inventory = Inventory {
             coins: built.iter().map(Shard::coins).sum(),
             lockers: built.iter().map(Shard::lockers).sum(),
@@ -210,7 +215,7 @@ impl Node {
         }
         let node = NodeIdentity { raida_id: options.settings.raida_id, coin_id: options.settings.coin_id };
         let reactors = Reactors::start(members, node, &options.limits, &options.cpus)?;
-        Ok(Self { reactors, archiver, address, shards, inventory, _directory: directory })
+        Ok(Self { reactors, archiver, address, shards, inventory, suspended, directory })
     }
 
     /// Where it listens.
@@ -242,6 +247,16 @@ impl Node {
         self.reactors.call_roll(patience)
     }
 
+    /// What was suspended when it started.
+    pub fn suspended(&self) -> &Suspended {
+        &self.suspended
+    }
+
+    /// Its data directory. It stays locked as long as anybody has this.
+    pub fn directory(&self) -> Arc<Directory> {
+        Arc::clone(&self.directory)
+    }
+
     /// Stops accepting, answers what is in flight, brings everything to its place on disk and closes. Returns what each
     /// reactor counted.
     ///
@@ -261,6 +276,16 @@ impl Node {
 fn probe_kernel() -> Result<(), RingError> {
     let probe = || Ring::new().map(drop);
     thread::scope(|scope| scope.spawn(probe).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// What is suspended: nothing, with a salt of its own, where nothing ever was.
+fn suspended(directory: &Directory) -> Result<Suspended, StoreError> {
+    let fresh = || {
+        let mut suspended = Suspended::default();
+        SystemEntropy::new().fill(&mut suspended.salt);
+        suspended
+    };
+    Ok(Suspended::load(directory)?.unwrap_or_else(fresh))
 }
 
 /// Threads that read pages, at least: while some wait for the disk others work.

@@ -8,26 +8,31 @@ use std::os::unix;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
+use super::ACT_PATH;
+use super::operator::{Operator, Refusal};
 use super::process::ProcessNumbers;
 use super::watcher::{View, Watcher};
 use super::{Phase, metrics, report};
 use crate::entropy::{Entropy, SystemEntropy};
+use crate::store::suspended::Who;
 
 /// Connections of a door at once; further ones wait in the kernel.
 const CONNECTIONS_MAX: usize = 16;
 /// Bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of an act.
+const ACT_BYTES_MAX: usize = 16 * 1024;
 /// After accepting failed it rests for so long, as the cause is mostly a want of descriptors.
 const REST: Duration = Duration::from_millis(100);
 
@@ -42,8 +47,8 @@ type Answer = Response<Full<Bytes>>;
 enum Door {
     /// The address. Nobody knows who asks; he may look.
     Network,
-    /// The Unix socket. Who reaches it is of the node's user or group.
-    Socket,
+    /// The Unix socket. Who reaches it is of the node's user or group; the kernel says who it is.
+    Socket(Who),
 }
 
 impl Door {
@@ -51,35 +56,49 @@ impl Door {
     const fn deadline(self) -> Duration {
         match self {
             Self::Network => Duration::from_secs(10),
-            Self::Socket => Duration::from_secs(3600),
+            Self::Socket(_) => Duration::from_secs(3600),
         }
     }
+}
+
+/// Who answers.
+pub(super) struct Desks {
+    /// What is asked.
+    pub watcher: Watcher,
+    /// What is to be done, while the node serves.
+    pub operator: watch::Receiver<Option<Arc<Operator>>>,
 }
 
 /// Answers until the node is over.
 pub(super) async fn serve(
     network: Option<net::TcpListener>,
     socket: Option<unix::net::UnixListener>,
-    watcher: Watcher,
+    desks: Desks,
     mut phase: watch::Receiver<Phase>,
 ) {
-    let watcher = Arc::new(watcher);
+    let desks = Arc::new(desks);
     let expect = "a listener that does not block";
     if let Some(listener) = network {
         let listener = TcpListener::from_std(listener).expect(expect);
-        let next = async move || listener.accept().await.map(|(stream, _)| stream);
-        drop(tokio::task::spawn_local(accept(Door::Network, Arc::clone(&watcher), next)));
+        let next = async move || listener.accept().await.map(|(stream, _)| (stream, Door::Network));
+        drop(tokio::task::spawn_local(accept(Arc::clone(&desks), next)));
     }
     if let Some(listener) = socket {
         let listener = UnixListener::from_std(listener).expect(expect);
-        let next = async move || listener.accept().await.map(|(stream, _)| stream);
-        drop(tokio::task::spawn_local(accept(Door::Socket, watcher, next)));
+        let next = async move || listener.accept().await.and_then(|(stream, _)| at_socket(stream));
+        drop(tokio::task::spawn_local(accept(desks, next)));
     }
     // The node's side is dropped only after it said so. What is still asked then goes down with the runtime.
     let _ = phase.wait_for(|phase| matches!(phase, Phase::Over)).await;
 }
 
-async fn accept<S>(door: Door, watcher: Arc<Watcher>, next: impl AsyncFn() -> io::Result<S>)
+fn at_socket(stream: UnixStream) -> io::Result<(UnixStream, Door)> {
+    let peer = stream.peer_cred()?;
+    let who = Who { uid: peer.uid(), pid: peer.pid().unwrap_or(0) };
+    Ok((stream, Door::Socket(who)))
+}
+
+async fn accept<S>(desks: Arc<Desks>, next: impl AsyncFn() -> io::Result<(S, Door)>)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -87,7 +106,7 @@ where
     loop {
         let permit = Arc::clone(&room).acquire_owned().await.expect("it is never closed");
         match next().await {
-            Ok(stream) => drop(tokio::task::spawn_local(connection(stream, door, Arc::clone(&watcher), permit))),
+            Ok((stream, door)) => drop(tokio::task::spawn_local(connection(stream, door, Arc::clone(&desks), permit))),
             Err(error) => {
                 log::debug!("admin: cannot accept: {error}");
                 sleep(REST).await;
@@ -96,13 +115,13 @@ where
     }
 }
 
-async fn connection<S>(stream: S, door: Door, watcher: Arc<Watcher>, _permit: OwnedSemaphorePermit)
+async fn connection<S>(stream: S, door: Door, desks: Arc<Desks>, _permit: OwnedSemaphorePermit)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let service = service_fn(|request| {
-        let watcher = Arc::clone(&watcher);
-        async move { Ok::<_, Infallible>(answer(&request, door, &watcher).await) }
+        let desks = Arc::clone(&desks);
+        async move { Ok::<_, Infallible>(answer(request, door, &desks).await) }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     let serving = builder
@@ -117,13 +136,17 @@ where
     }
 }
 
-async fn answer(request: &Request<Incoming>, door: Door, watcher: &Watcher) -> Answer {
+async fn answer(request: Request<Incoming>, door: Door, desks: &Desks) -> Answer {
+    let watcher = &desks.watcher;
     // No browser reaches the socket.
     if door == Door::Network && !names_this_machine(request.headers()) {
         return plain(StatusCode::MISDIRECTED_REQUEST, "ask by address, or as localhost\n");
     }
+    if (request.method(), request.uri().path()) == (&Method::POST, ACT_PATH) {
+        return act(request, door, desks).await;
+    }
     if ![Method::GET, Method::HEAD].contains(request.method()) {
-        let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "GET alone\n");
+        let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "GET alone, but for POST /act\n");
         answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
         return answer;
     }
@@ -141,6 +164,33 @@ async fn answer(request: &Request<Incoming>, door: Door, watcher: &Watcher) -> A
         "/healthz" => probe(&watcher.view().await, View::unhealthy),
         "/readyz" => probe(&watcher.view().await, View::unready),
         _ => plain(StatusCode::NOT_FOUND, "there are /, /metrics, /report.json, /healthz and /readyz\n"),
+    }
+}
+
+/// Has an act carried out.
+async fn act(request: Request<Incoming>, door: Door, desks: &Desks) -> Answer {
+    let Door::Socket(who) = door else {
+        return plain(StatusCode::FORBIDDEN, "acts are taken at the Unix socket alone\n");
+    };
+    let Some(operator) = desks.operator.borrow().clone() else {
+        return plain(StatusCode::SERVICE_UNAVAILABLE, "the node does not serve yet, or no longer\n");
+    };
+    let body = match Limited::new(request.into_body(), ACT_BYTES_MAX).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) => return plain(StatusCode::BAD_REQUEST, &format!("{error}\n")),
+    };
+    let request = match serde_json::from_slice(&body) {
+        Ok(request) => request,
+        // Where in it, not what: there may be a key in it.
+        Err(error) => return plain(StatusCode::BAD_REQUEST, &format!("no act: wrong at column {}\n", error.column())),
+    };
+    match operator.carry_out(who, request).await {
+        Ok(answer) => {
+            typed("application/json", serde_json::to_vec(&answer).expect("texts and numbers are JSON").into())
+        }
+        Err(Refusal::Wrong(line)) => plain(StatusCode::BAD_REQUEST, &(line + "\n")),
+        Err(Refusal::Conflict(line)) => plain(StatusCode::CONFLICT, &(line + "\n")),
+        Err(Refusal::Failed(line)) => plain(StatusCode::INTERNAL_SERVER_ERROR, &(line + "\n")),
     }
 }
 

@@ -6,18 +6,26 @@
 //! GET /             a page that draws them     page.html
 //! GET /healthz      does every shard answer?
 //! GET /readyz       does the node serve, with a disk that works?
+//! POST /act         the operator's acts        request, operator
 //! ```
 //!
 //! [`http`] has the connections, [`watcher`] asks the reactors for copies of their numbers, at most ten times a second
 //! whoever asks how often. Nothing here is on a request's way, and nothing here shows a secret: whoever reaches the
 //! address sees every number, so it is one of this machine alone unless the configuration says otherwise.
 //!
-//! There are two doors: an address, for whoever only looks, and a Unix socket, whose mode says who may come.
+//! There are two doors: an address, for whoever only looks, and a Unix socket, whose mode says who may come. What changes
+//! the node is taken at the socket alone, where the kernel says who asks: [`operator`] carries it out, with [`bounds`] and
+//! [`verifying`]; [`client`] is the other end.
 
+mod bounds;
+pub mod client;
 mod http;
 mod metrics;
+pub mod operator;
 mod process;
 mod report;
+pub mod request;
+mod verifying;
 mod watcher;
 
 use std::fmt;
@@ -27,6 +35,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use tokio::sync::watch;
@@ -34,7 +43,11 @@ use tokio::sync::watch;
 use crate::config::admin as config;
 use crate::reactor::desk::Desk;
 
+use operator::Operator;
 use watcher::Watcher;
+
+/// Where acts are asked for.
+const ACT_PATH: &str = "/act";
 
 /// How far the node is.
 #[derive(Clone)]
@@ -61,6 +74,7 @@ pub struct Identity {
 /// The admin thread. It ends when this is dropped.
 pub struct Admin {
     phase: watch::Sender<Phase>,
+    operator: watch::Sender<Option<Arc<Operator>>>,
     thread: Option<JoinHandle<()>>,
     address: Option<SocketAddr>,
     socket: Option<PathBuf>,
@@ -84,12 +98,13 @@ impl Admin {
         let path = config.socket.at().cloned();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (phase, phases) = watch::channel(Phase::Starting);
+        let (operator, operators) = watch::channel(None);
         let thread = thread::Builder::new().name("admin".to_string()).spawn(move || {
             let watcher = Watcher::new(phases.clone(), identity);
-            let serving = http::serve(network, socket, watcher, phases);
+            let serving = http::serve(network, socket, http::Desks { watcher, operator: operators }, phases);
             tokio::task::LocalSet::new().block_on(&runtime, serving);
         })?;
-        Ok(Some(Self { phase, thread: Some(thread), address, socket: path }))
+        Ok(Some(Self { phase, operator, thread: Some(thread), address, socket: path }))
     }
 
     /// The address where it listens, if it does.
@@ -105,6 +120,11 @@ impl Admin {
     /// The node serves.
     pub fn serving(&self, desk: Desk) {
         self.phase.send_replace(Phase::Serving(desk));
+    }
+
+    /// Acts are taken from now on, or (`None`) no longer.
+    pub fn operated_by(&self, operator: Option<Operator>) {
+        self.operator.send_replace(operator.map(Arc::new));
     }
 
     /// The node takes no more requests.

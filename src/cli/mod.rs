@@ -3,6 +3,7 @@
 //! Each subcommand is a file with its arguments and its `run`. A `run` ends with a [`Failure`] or without; only
 //! [`main`] turns that into an exit status and a line on standard error.
 
+mod admin;
 mod audit;
 mod client;
 mod dev;
@@ -46,6 +47,7 @@ struct CommandLine {
 enum Command {
     Dev(dev::Arguments),
     Serve(serve::Arguments),
+    Admin(admin::Arguments),
     Import(import::Arguments),
     Mint(mint::Arguments),
     Verify(verify::Arguments),
@@ -84,6 +86,7 @@ fn run(command: Command) -> Result<ExitStatus, Failure> {
     match command {
         Command::Dev(arguments) => dev::run(arguments),
         Command::Serve(arguments) => serve::run(arguments),
+        Command::Admin(arguments) => return admin::run(arguments),
         Command::Import(arguments) => import::run(arguments),
         Command::Mint(arguments) => mint::run(arguments),
         Command::Verify(arguments) => return verify::run(&arguments),

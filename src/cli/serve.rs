@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use nix::sys::signal::{SigSet, Signal};
 
+use raida::admin::operator::Operator;
 use raida::admin::{Admin, Identity};
 use raida::coin::TradeCoin;
 use raida::config::admin::Door;
@@ -147,6 +148,7 @@ pub fn serve(
     let node = Node::start(NodeOptions::new(data, config)).map_err(|error| start_failure(error, data))?;
     if let Some(admin) = &admin {
         admin.serving(node.desk());
+        admin.operated_by(Some(Operator::new(&node, config)));
     }
     serving(&node, admin.as_ref())?;
     service_manager::ready();
@@ -157,6 +159,7 @@ pub fn serve(
     SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]).thread_unblock().or_failure(ExitStatus::Machine)?;
     if let Some(admin) = &admin {
         admin.draining();
+        admin.operated_by(None);
     }
     node.stop().or_failure(ExitStatus::Machine)?;
     Ok(())

@@ -84,6 +84,10 @@ pub struct Connection {
     pub socket: OwnedFd,
     /// The client.
     pub peer: IpAddr,
+    /// When it was accepted, on the shards' clock.
+    pub since_us: u64,
+    /// Requests started.
+    pub requests: u64,
     /// How far it is.
     pub phase: Phase,
     /// Whether no further request will start.
@@ -123,10 +127,12 @@ pub struct Connection {
 
 impl Connection {
     /// A connection that was just accepted.
-    pub fn new(socket: OwnedFd, peer: IpAddr) -> Self {
+    pub fn new(socket: OwnedFd, peer: IpAddr, since_us: u64) -> Self {
         Self {
             socket,
             peer,
+            since_us,
+            requests: 0,
             phase: Phase::Open,
             read_ended: false,
             peer_ended: false,
@@ -160,6 +166,7 @@ impl Connection {
     pub fn start(&mut self) -> RequestNumber {
         let number = self.next;
         self.next = number.next();
+        self.requests += 1;
         assert!(self.in_flight() <= RequestNumber::COUNT / 2);
         // The next frame's deadlines begin anew.
         self.wait = Wait::Node;
@@ -304,7 +311,7 @@ mod tests {
 
     fn connection() -> (Connection, SpareBuffers) {
         let (socket, _) = UnixStream::pair().unwrap();
-        (Connection::new(socket.into(), Ipv4Addr::LOCALHOST.into()), SpareBuffers::new(8))
+        (Connection::new(socket.into(), Ipv4Addr::LOCALHOST.into(), 0), SpareBuffers::new(8))
     }
 
     fn all_sent(connection: &mut Connection, spare: &mut SpareBuffers) -> Vec<u8> {

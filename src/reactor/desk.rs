@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use nix::time::{ClockId, clock_gettime};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use crate::shard::acts::Act;
 use crate::shard::interface::{Now, ShardId};
 use crate::shard::numbers::Numbers;
 
+use super::Limits;
 use super::counters::Counters;
 use super::stage::StageBoard;
 
@@ -22,6 +24,40 @@ use super::stage::StageBoard;
 pub enum Question {
     /// Its numbers, and its shard's.
     Numbers(oneshot::Sender<Box<ReactorNumbers>>),
+    /// That its shard does something; whether it was done is answered when it has ended.
+    Act(Act, oneshot::Sender<bool>),
+    /// That these bounds count for its connections from now on.
+    Limits(Box<Limits>),
+    /// Its connections.
+    Connections(oneshot::Sender<Vec<ConnectionRow>>),
+    /// That it closes a connection; whether that was there is answered.
+    Disconnect {
+        /// The connection's place.
+        slot: u32,
+        /// Which of those that had the place.
+        generation: u32,
+        /// The answer.
+        answer: oneshot::Sender<bool>,
+    },
+}
+
+/// A client's connection, as the operator sees it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ConnectionRow {
+    /// What names it while it lasts: shard, place, generation.
+    pub name: String,
+    /// The client's address and port.
+    pub peer: String,
+    /// The shard that serves it.
+    pub shard: u8,
+    /// How long it has been there, seconds.
+    pub age_seconds: u64,
+    /// Requests it has started.
+    pub requests: u64,
+    /// Requests not answered yet.
+    pub in_flight: u16,
+    /// Bytes of answers that the client has not taken.
+    pub unsent_bytes: u64,
 }
 
 /// A reactor's numbers at one moment.
@@ -80,11 +116,16 @@ impl Desk {
     /// Asks a reactor for its numbers. Where it is gone or hangs, no answer comes.
     pub fn ask_numbers(&self, reactor: usize) -> oneshot::Receiver<Box<ReactorNumbers>> {
         let (sender, answer) = oneshot::channel();
+        self.ask(reactor, Question::Numbers(sender));
+        answer
+    }
+
+    /// Asks a reactor. Where it is gone or hangs, no answer comes.
+    pub fn ask(&self, reactor: usize, question: Question) {
         // Of a reactor that is gone the question comes back, and with it the end of the answer.
-        if self.reactors[reactor].send(Question::Numbers(sender)).is_ok() {
+        if self.reactors[reactor].send(question).is_ok() {
             self.board.ring(reactor);
         }
-        answer
     }
 }
 

@@ -31,6 +31,11 @@ impl<T> Table<T> {
         Self { slots: Vec::new(), free: Vec::new(), capacity }
     }
 
+    /// At most so many entries from now on; those that are there stay.
+    pub fn resize(&mut self, capacity: u32) {
+        self.capacity = capacity;
+    }
+
     /// How many entries there are.
     pub fn len(&self) -> usize {
         self.slots.len() - self.free.len()
@@ -109,5 +114,10 @@ mod tests {
         assert!(table.is_full());
         assert_eq!(table.insert(2), Err(2));
         assert_eq!(table.len(), 1);
+        table.resize(2);
+        let second = table.insert(2).unwrap();
+        table.resize(1);
+        assert!(table.is_full());
+        assert_eq!((table.remove(second), table.insert(3)), (Some(2), Err(3)));
     }
 }

@@ -76,12 +76,12 @@ impl Tcp {
     }
 
     /// Takes a connection that was accepted; closes it where there are too many.
-    pub fn adopt(&mut self, arrival: Arrival, counters: &mut Counters) {
+    pub fn adopt(&mut self, arrival: Arrival, now_us: u64, counters: &mut Counters) {
         if self.stopped {
             self.balance.left(self.me);
             return;
         }
-        match self.connections.insert(Connection::new(arrival.socket, arrival.peer)) {
+        match self.connections.insert(Connection::new(arrival.socket, arrival.peer, now_us)) {
             Ok(name) => {
                 counters.connections_accepted += 1;
                 counters.connections_open += 1;
@@ -101,6 +101,26 @@ impl Tcp {
         for name in names {
             self.end_reading(name);
         }
+    }
+
+    /// Other bounds from now on. A deadline that runs already stays as it is.
+    pub fn adopt_limits(&mut self, limits: &Limits) {
+        self.connections.resize(limits.connections_max);
+        self.limits = limits.clone();
+    }
+
+    /// Every connection that is not over.
+    pub fn connections(&self) -> impl Iterator<Item = (Name, &Connection)> {
+        self.connections.iter().filter(|(_, connection)| connection.phase != Phase::Dead)
+    }
+
+    /// Closes a connection, whatever it waits for. `false`: it is gone.
+    pub fn disconnect(&mut self, name: Name) -> bool {
+        let is_there = self.connections.get_mut(name).is_some_and(|connection| connection.phase != Phase::Dead);
+        if is_there {
+            self.kill(name);
+        }
+        is_there
     }
 
     /// Whether every answer was sent that is going to be.

@@ -25,7 +25,10 @@ use std::time::Duration;
 
 use io_uring::opcode;
 use io_uring::types::Fd;
+use nix::sys::socket::{SockaddrStorage, getpeername};
 use nix::time::{ClockId, clock_gettime};
+use slab::Slab;
+use tokio::sync::oneshot;
 
 use crate::entropy::SystemEntropy;
 use crate::shard::interface::{DiskOp, Input, Now, Outputs, ShardId};
@@ -35,15 +38,17 @@ use crate::wire::header::NodeIdentity;
 use super::accept::{Acceptor, Arrival, Balance};
 use super::archiver::Tray;
 use super::buffers::ReceiveBuffers;
+use super::connection::Connection;
 use super::counters::Counters;
 use super::datagrams;
-use super::desk::{Question, Queues, ReactorNumbers, thread_cpu_us};
+use super::desk::{ConnectionRow, Question, Queues, ReactorNumbers, thread_cpu_us};
 use super::disk::{Disk, ShardFiles};
 use super::mesh::Post;
 use super::ring::{Completion, Kind, Ring, RingError, Tag};
 use super::service::Service;
 use super::sockets::Sockets;
 use super::stage::{Stage, StageBoard};
+use super::table::Name;
 use super::tcp::Tcp;
 use super::udp::Udp;
 use super::{Core, Limits};
@@ -153,6 +158,8 @@ pub struct Reactor<C> {
     stage_read: Box<u64>,
     reports: Sender<Report>,
     questions: Receiver<Question>,
+    /// Who waits for acts of the shard, by their tokens.
+    acts: Slab<oneshot::Sender<bool>>,
     /// Whether the time of the last turn was counted.
     turn_counted: bool,
 }
@@ -213,6 +220,7 @@ impl<C: Core> Reactor<C> {
             stage_read: Box::new(0),
             reports,
             questions,
+            acts: Slab::new(),
             turn_counted: true,
             ring,
         })
@@ -318,7 +326,9 @@ impl<C: Core> Reactor<C> {
             Kind::Accept => {
                 let now_us = service.now.monotonic_us;
                 match self.acceptor.arrived(completion, now_us, &mut service.counters) {
-                    Some((to, arrival)) if to == self.shard => service.tcp.adopt(arrival, &mut service.counters),
+                    Some((to, arrival)) if to == self.shard => {
+                        service.tcp.adopt(arrival, now_us, &mut service.counters)
+                    }
                     Some((to, arrival)) => {
                         service.counters.connections_passed_on += 1;
                         self.post.send(to, Parcel::Connection(arrival));
@@ -353,7 +363,10 @@ impl<C: Core> Reactor<C> {
                     self.service.counters.messages_received += 1;
                     self.service.step(Input::Message { from, message });
                 }
-                Parcel::Connection(arrival) => self.service.tcp.adopt(arrival, &mut self.service.counters),
+                Parcel::Connection(arrival) => {
+                    let now_us = self.service.now.monotonic_us;
+                    self.service.tcp.adopt(arrival, now_us, &mut self.service.counters);
+                }
             }
         }
         any
@@ -366,8 +379,37 @@ impl<C: Core> Reactor<C> {
                     // Who asked may have lost patience.
                     let _ = answer.send(Box::new(self.numbers()));
                 }
+                Question::Act(act, answer) => {
+                    let token = self.acts.insert(answer) as u64;
+                    self.service.step(Input::Act { token, act });
+                }
+                Question::Limits(limits) => self.service.tcp.adopt_limits(&limits),
+                Question::Connections(answer) => _ = answer.send(self.connections()),
+                Question::Disconnect { slot, generation, answer } => {
+                    let was_there = self.service.tcp.disconnect(Name { slot, generation });
+                    let _ = answer.send(was_there);
+                }
             }
         }
+    }
+
+    fn connections(&self) -> Vec<ConnectionRow> {
+        let now_us = self.service.now.monotonic_us;
+        let row = |(name, connection): (Name, &Connection)| {
+            // A client that is gone has no port any more.
+            let address =
+                getpeername::<SockaddrStorage>(connection.socket.as_raw_fd()).map(|address| address.to_string());
+            ConnectionRow {
+                name: format!("{}.{}.{}", self.shard.0, name.slot, name.generation),
+                peer: address.unwrap_or_else(|_| connection.peer.to_string()),
+                shard: self.shard.0,
+                age_seconds: now_us.saturating_sub(connection.since_us) / 1_000_000,
+                requests: connection.requests,
+                in_flight: connection.in_flight(),
+                unsent_bytes: connection.unsent() as u64,
+            }
+        };
+        self.service.tcp.connections().map(row).collect()
     }
 
     fn numbers(&self) -> ReactorNumbers {
@@ -459,6 +501,10 @@ impl<C: Core> Reactor<C> {
         }
         service.out.disk = ops;
         service.counters.messages_sent += service.out.messages.len() as u64;
+        for ended in service.out.acts.drain(..) {
+            // Who asked may have lost patience.
+            let _ = self.acts.remove(ended.token as usize).send(ended.done);
+        }
         for (to, message) in service.out.messages.drain(..) {
             self.post.send(to, Parcel::Message(message));
         }

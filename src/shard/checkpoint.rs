@@ -25,7 +25,7 @@ use super::message::Message;
 use super::{Effects, Shard};
 
 /// The shard that leads checkpoints.
-const LEADER: ShardId = ShardId(0);
+pub(super) const LEADER: ShardId = ShardId(0);
 
 /// What this shard does about a checkpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -379,6 +379,8 @@ impl Shard {
                 self.checkpoint.control_wanted = None;
                 self.checkpoint.counters.finished += 1;
                 self.checkpoint.last_done |= last;
+                let sequence = control.sequence;
+                self.in_place(sequence, effects);
             }
             _ if self.checkpoint.stage == Stage::Noting => self.write_orders(effects),
             _ => self.write_control(effects),

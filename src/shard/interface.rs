@@ -12,6 +12,7 @@ use crate::store::files;
 use crate::store::layout::{AlignedBytes, PageFrame};
 use crate::store::wal::FullSegment;
 
+use super::acts::Act;
 use super::message::Message;
 
 /// One of the node's shards, 0..shards.
@@ -76,6 +77,13 @@ pub enum Input<'a> {
     Turn,
     /// No more requests will come: finish what is in flight, checkpoint, then report [`Shard::stopped`](super::Shard::stopped).
     Shutdown,
+    /// The operator wants something done. Each ends with exactly one [`ActDone`], at once or in a later step.
+    Act {
+        /// The driver's own name for it.
+        token: u64,
+        /// What.
+        act: Act,
+    },
 }
 
 /// A file of one shard's own, in `log/<shard>/`.
@@ -181,6 +189,15 @@ pub struct Reply {
     pub close: bool,
 }
 
+/// An act of the operator that ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ActDone {
+    /// Its token.
+    pub token: u64,
+    /// Whether it was done; else the disk has failed and it cannot be.
+    pub done: bool,
+}
+
 /// What a driver shall do after a step. The driver empties it; the shard only adds.
 #[derive(Debug, Default)]
 pub struct Outputs {
@@ -192,4 +209,6 @@ pub struct Outputs {
     pub messages: Vec<(ShardId, Message)>,
     /// Work for the disk, in order.
     pub disk: Vec<DiskOp>,
+    /// The operator's acts that ended.
+    pub acts: Vec<ActDone>,
 }

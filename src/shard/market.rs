@@ -142,6 +142,11 @@ impl Market {
         }
     }
 
+    /// Commands may add up to so many offers from now on.
+    pub fn resize(&mut self, offers_max: usize) {
+        self.offers_max = offers_max;
+    }
+
     /// Notes that a coin came into the trade locker of an AN.
     ///
     /// # Panics
@@ -220,22 +225,37 @@ impl Market {
         Some(self.offers[number].an)
     }
 
-    /// The AN of the listed offer that was put for sale first of all that match exactly, as *buy* asks.
-    pub fn first(&self, coin: TradeCoin, value: u64, price: u32) -> Option<Secret> {
-        let (listing, number) = self.by_listing.first_from(Listing { coin, price, value, sequence: 0 })?;
-        let matches = (listing.coin, listing.price, listing.value) == (coin, price, value);
-        matches.then(|| self.offers[number].an)
+    /// The AN of the listed offer that was put for sale first of all that match exactly and are not held, as *buy* asks.
+    pub fn first(&self, coin: TradeCoin, value: u64, price: u32, is_held: impl Fn(&Secret) -> bool) -> Option<Secret> {
+        let mut found = None;
+        self.by_listing.visit_from(Listing { coin, price, value, sequence: 0 }, |listing, number| {
+            if (listing.coin, listing.price, listing.value) != (coin, price, value) {
+                return ControlFlow::Break(());
+            }
+            found = Some(self.offers[number].an).filter(|an| !is_held(an));
+            if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        found
     }
 
-    /// Shows what is listed for a coin type, with its sequence and in that order, no more than `max`.
-    pub fn list(&self, coin: TradeCoin, max: usize, mut show: impl FnMut(u64, ListedOffer)) {
+    /// Shows what is listed for a coin type and not held, with its sequence and in that order, no more than `max`.
+    pub fn list(
+        &self,
+        coin: TradeCoin,
+        max: usize,
+        is_held: impl Fn(&Secret) -> bool,
+        mut show: impl FnMut(u64, ListedOffer),
+    ) {
         let mut left = max;
         self.by_sequence.visit_from((coin, 0), |(listed_for, sequence), number| {
             if left == 0 || listed_for != coin {
                 return ControlFlow::Break(());
             }
-            left -= 1;
             let offer = &self.offers[number];
+            if is_held(&offer.an) {
+                return ControlFlow::Continue(());
+            }
+            left -= 1;
             let (coin, price) = offer.terms();
             show(sequence, ListedOffer { identifier: offer.identifier, coin, value: offer.value(), price });
             ControlFlow::Continue(())
@@ -390,7 +410,7 @@ mod tests {
     /// The sequences of the listed offers.
     fn listed(market: &Market, coin: TradeCoin, max: usize) -> Vec<u64> {
         let mut sequences = Vec::new();
-        market.list(coin, max, |sequence, _| sequences.push(sequence));
+        market.list(coin, max, |_| false, |sequence, _| sequences.push(sequence));
         sequences
     }
 
@@ -430,15 +450,15 @@ mod tests {
         assert_eq!(listed(&market, TradeCoin::CloudCoin, 9), [1, 2, 3]);
         assert_eq!(listed(&market, TradeCoin::CloudCoin, 2), [1, 2]);
         assert!(listed(&market, TradeCoin::CloudCoin, 0).is_empty());
-        assert_eq!(market.first(TradeCoin::CloudCoin, 1, 9), Some(offers[1].0));
-        assert_eq!(market.first(TradeCoin::Bitcoin, 1, 9), None);
-        assert_eq!(market.first(TradeCoin::CloudCoin, 2, 9), None);
-        assert_eq!(market.first(TradeCoin::CloudCoin, 0, 9), None);
-        assert_eq!(market.first(TradeCoin::CloudCoin, 1, 8), None);
+        assert_eq!(market.first(TradeCoin::CloudCoin, 1, 9, |_| false), Some(offers[1].0));
+        assert_eq!(market.first(TradeCoin::Bitcoin, 1, 9, |_| false), None);
+        assert_eq!(market.first(TradeCoin::CloudCoin, 2, 9, |_| false), None);
+        assert_eq!(market.first(TradeCoin::CloudCoin, 0, 9, |_| false), None);
+        assert_eq!(market.first(TradeCoin::CloudCoin, 1, 8, |_| false), None);
         assert_eq!(market.address(&offers[0].0), Some(address(1)));
         assert!(market.is_full());
         market.leave(&offers[1].0, one(1));
-        assert_eq!(market.first(TradeCoin::CloudCoin, 1, 9), Some(offers[2].0));
+        assert_eq!(market.first(TradeCoin::CloudCoin, 1, 9, |_| false), Some(offers[2].0));
         assert!(!market.is_full());
     }
 
@@ -448,7 +468,7 @@ mod tests {
         let an = an(1, TradeCoin::Bitcoin, 500);
         market.enter(&an, one(1));
         assert!(listed(&market, TradeCoin::Bitcoin, 9).is_empty());
-        assert_eq!(market.first(TradeCoin::Bitcoin, 1, 500), None);
+        assert_eq!(market.first(TradeCoin::Bitcoin, 1, 500, |_| false), None);
         assert_eq!(market.value(TradeCoin::Bitcoin), 0);
         assert!(market.contains(&an));
     }
@@ -491,7 +511,7 @@ mod tests {
         market.set_order(&an, 1, address(1));
         let coins = || (0..200_000).map(|number| CoinId::new(6, number).unwrap());
         coins().for_each(|coin| market.enter(&an, coin));
-        assert_eq!(market.first(TradeCoin::Bitcoin, u64::MAX, 5), Some(an));
+        assert_eq!(market.first(TradeCoin::Bitcoin, u64::MAX, 5, |_| false), Some(an));
         coins().for_each(|coin| market.leave(&an, coin));
         assert_eq!(market.value(TradeCoin::Bitcoin), 0);
     }
@@ -540,7 +560,7 @@ mod tests {
             let mut offers: Vec<_> = offers.filter_map(|(key, known)| Some((known.order?, key, known))).collect();
             offers.sort_by_key(|&(sequence, ..)| sequence);
             let mut shown = Vec::new();
-            market.list(coin, 4, |sequence, offer| shown.push((sequence, offer)));
+            market.list(coin, 4, |_| false, |sequence, offer| shown.push((sequence, offer)));
             let expected = offers.iter().take(4).map(|&(sequence, key, known)| {
                 let identifier = public_identifier(&name(key), Identifier::Hashed);
                 (sequence, ListedOffer { identifier, coin, value: known.value(), price: key.1 })
@@ -548,7 +568,7 @@ mod tests {
             prop_assert_eq!(shown, expected.collect::<Vec<_>>());
             for (price, value) in (0..3).flat_map(|price| (0..5).map(move |value| (price, value))) {
                 let first = offers.iter().find(|(_, key, known)| key.1 == price && known.value() == value);
-                prop_assert_eq!(market.first(coin, value, price), first.map(|(_, key, _)| name(key)));
+                prop_assert_eq!(market.first(coin, value, price, |_| false), first.map(|(_, key, _)| name(key)));
             }
             let value = offers.iter().map(|(_, _, known)| u128::from(known.value())).sum::<u128>();
             prop_assert_eq!(market.value(coin), value);

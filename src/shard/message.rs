@@ -13,6 +13,7 @@ use crate::wire::status::Status;
 use super::free_map::FoundWord;
 use super::interface::ShardId;
 use super::locks::{Mode, Resource};
+use super::suspensions::Suspension;
 
 /// A message from one shard to another. The driver carries it and does not look inside.
 #[derive(Debug)]
@@ -84,6 +85,15 @@ pub enum Ask {
         an: Secret,
         /// How many.
         coins: usize,
+        /// Whether they are bought; else the seller takes them back.
+        bought: bool,
+    },
+    /// Nothing: from now on this is suspended, as the operator wants it.
+    Suspend {
+        /// The driver's name for the act.
+        token: u64,
+        /// What.
+        suspension: Suspension,
     },
 }
 

@@ -9,6 +9,7 @@
 //! * A coin's record, and every view of it, changes in [`owner`] alone, and only after its commit record is durable.
 //! * Nothing waits but for a lock, a page, the log or the disk; each of these comes without anybody giving way.
 
+pub mod acts;
 mod archive;
 pub mod checkpoint;
 pub mod coin_lists;
@@ -32,6 +33,7 @@ mod refusals;
 pub mod reservations;
 pub mod slots;
 pub mod start;
+pub mod suspensions;
 mod task;
 mod transaction;
 pub mod views;
@@ -47,6 +49,7 @@ use crate::settings::Settings;
 use crate::store::wal::{Change, Log, LogWrite, Ticket};
 use crate::wire::header::NodeIdentity;
 
+use acts::AwaitsCheckpoint;
 use archive::Archive;
 use checkpoint::Checkpoint;
 use counters::Counters;
@@ -60,6 +63,7 @@ use pages::Pages;
 use rate_limit::RateLimit;
 use refusals::Refusals;
 use reservations::Reservations;
+use suspensions::Suspensions;
 use task::Task;
 
 /// How long a log is at rest before it is marked.
@@ -88,6 +92,7 @@ pub struct Shard {
     rate_limit: RateLimit,
     refusals: Refusals,
     pub(crate) locks: Locks,
+    suspensions: Suspensions,
     pub(crate) visits: Slab<Option<Box<Visit>>>,
     /// Visits that wait for no lock, to be carried on.
     granted: VecDeque<VisitSlot>,
@@ -116,6 +121,8 @@ pub struct Shard {
     written: Vec<Change>,
     checkpoint: Checkpoint,
     archive: Archive,
+    /// Acts of the operator that wait for one.
+    await_checkpoint: Vec<AwaitsCheckpoint>,
     /// The disk failed: nothing is written any more.
     failed: bool,
     stopping: bool,
@@ -136,6 +143,7 @@ impl Shard {
             Input::Disk(done) => self.disk_done(done, now, effects),
             Input::Turn => self.turn(now, effects),
             Input::Shutdown => self.stopping = true,
+            Input::Act { token, act } => self.act(token, act, effects),
         }
         self.run(now, effects);
     }
@@ -209,6 +217,9 @@ impl Shard {
             self.want_checkpoint(effects);
         }
         self.work_on_checkpoint(effects);
+        if self.pages.is_over() {
+            self.pages.shrink();
+        }
         if self.stopping {
             self.work_on_stop(effects);
         }
@@ -295,6 +306,7 @@ impl Shard {
         }
         self.give_up_waiting();
         self.wake_starved();
+        self.give_up_acts(effects);
     }
 
     /// Keeps a visit's memory for the next.
@@ -319,6 +331,11 @@ impl Shard {
     /// Whether everything is on disk and nothing is left to do, after [`Input::Shutdown`].
     pub fn stopped(&self) -> bool {
         self.checkpoint.is_last_done() || (self.stopping && self.failed)
+    }
+
+    /// Begins with what is suspended, before it serves.
+    pub fn begin_suspended(&mut self, suspensions: Suspensions) {
+        self.suspensions = suspensions;
     }
 
     /// Whether no request is in flight.

@@ -4,7 +4,7 @@
 
 use std::hint::black_box;
 
-use crate::coin::{CoinRecord, PageNumber, Place};
+use crate::coin::{CoinRecord, PageNumber, Place, Secret};
 use crate::command::question::ListedOffer;
 use crate::command::{Findings, Must, Question};
 use crate::mutant::{self, Mutant};
@@ -230,6 +230,10 @@ impl Shard {
     /// Answers what is asked besides the coins, and keeps or gives back the locks.
     fn answer(&mut self, visit: &mut Visit, now: Now) {
         if visit.failed.is_none() {
+            let looked_at = !visit.keep || !mutant::is(Mutant::HeldCoinsMove);
+            visit.failed = self.suspensions.stops(visit).filter(|_| looked_at);
+        }
+        if visit.failed.is_none() {
             self.answer_question(visit, now);
         }
         visit.progress.answered = true;
@@ -267,10 +271,12 @@ impl Shard {
                 findings.allowed = !self.market.is_full();
                 return;
             }
-            Ask::WholeOffer { an, coins } => {
-                findings.allowed = self.market.coins(&an).is_some_and(|in_it| in_it.len() == coins);
+            Ask::WholeOffer { an, coins, bought } => {
+                let is_whole = self.market.coins(&an).is_some_and(|in_it| in_it.len() == coins);
+                findings.allowed = is_whole && !(bought && self.suspensions.holds_offer(&an));
                 return;
             }
+            Ask::Suspend { suspension, .. } => return self.suspensions.suspend(suspension),
             Ask::Question(question) => question,
         };
         match question {
@@ -287,11 +293,18 @@ impl Shard {
                 self.find_offer_coins(visit);
             }
             Question::OfferFor { coin_type, value, price } => {
-                findings.an = self.market.first(coin_type, value, price);
+                let suspensions = &self.suspensions;
+                findings.an = self.market.first(coin_type, value, price, |an| suspensions.holds_offer(an));
+                let all_held = || self.market.first(coin_type, value, price, |_| false).is_some();
+                if findings.an.is_none() && !suspensions.is_empty() && all_held() {
+                    visit.failed = Some(Status::LockerUsed);
+                }
                 self.find_offer_coins(visit);
             }
             Question::Offers { coin_type, max } => {
-                self.market.list(coin_type, max as usize, |sequence, offer| {
+                let suspensions = &self.suspensions;
+                let is_held = |an: &Secret| suspensions.holds_offer(an);
+                self.market.list(coin_type, max as usize, is_held, |sequence, offer| {
                     let market::ListedOffer { identifier, value, price, .. } = offer;
                     findings.offers.push(ListedOffer { sequence, identifier, value, price });
                 });

@@ -104,6 +104,30 @@ impl Pages {
         });
     }
 
+    /// At most so many pages from now on. What is too much goes with [`Pages::shrink`].
+    pub fn resize(&mut self, frames_max: usize) {
+        self.frames_max = frames_max;
+    }
+
+    /// Whether there are more pages than there may be, as there may be fewer than before.
+    pub fn is_over(&self) -> bool {
+        self.cached.len() > self.frames_max
+    }
+
+    /// Gives back the memory of pages that are too many, as far as they are clean and nobody waits for them.
+    pub fn shrink(&mut self) {
+        self.spare.clear();
+        let mut at = self.cached.len();
+        while self.is_over() && at > 0 {
+            at -= 1;
+            let cached = &self.cached[at];
+            if cached.frame.is_some() && cached.unwritten == 0 && cached.waiting.is_empty() {
+                self.take_out(at);
+                self.counters.evictions += 1;
+            }
+        }
+    }
+
     /// A present page, to read.
     pub fn get(&mut self, page: PageNumber) -> Option<&PageFrame> {
         let cached = self.cached.get_mut(self.place[self.slots.slot(page)] as usize)?;
@@ -241,6 +265,10 @@ impl Pages {
     /// Takes a page that could not be loaded out of the cache.
     fn forget(&mut self, at: usize, frame: PageFrame) {
         self.spare.push(frame);
+        self.take_out(at);
+    }
+
+    fn take_out(&mut self, at: usize) {
         let gone = self.cached.swap_remove(at);
         self.place[self.slots.slot(gone.page)] = ABSENT;
         if let Some(moved) = self.cached.get(at) {
@@ -288,7 +316,7 @@ impl Pages {
 
     /// Whether every page is dirty: then there is no room before one is written back.
     pub fn is_all_dirty(&self) -> bool {
-        self.dirty == self.frames_max
+        self.dirty == self.frames_max.max(self.cached.len())
     }
 
     /// Whether dirty pages should be written back to make room: somebody waits, or three quarters of the cache are dirty.

@@ -71,6 +71,15 @@ impl RateLimit {
         }
     }
 
+    /// Another limit or window from now on. Where the limit is another, counting begins anew.
+    pub fn change(&mut self, limit: u32, window_us: u64) {
+        self.window_us = window_us;
+        if limit != self.limit {
+            let Self { hash, addresses_max, violations, evictions, .. } = *self;
+            *self = Self { violations, evictions, ..Self::new(hash, limit, window_us, addresses_max) };
+        }
+    }
+
     /// Whether an address may go on, which is counted; a refusal counts as a violation alone.
     pub fn allow(&mut self, address: IpAddr, now_us: u64) -> bool {
         if self.limit == 0 {

@@ -27,6 +27,7 @@ use super::pages::Pages;
 use super::partition::{PageSlots, page_owner};
 use super::rate_limit::RateLimit;
 use super::reservations::Reservations;
+use super::suspensions::Suspensions;
 pub use super::transaction::home;
 use super::views::PageViews;
 
@@ -134,6 +135,7 @@ impl ShardBuilder {
             rate_limit,
             refusals: Default::default(),
             locks: Locks::with_capacity(4 * settings.requests_max),
+            suspensions: Suspensions::default(),
             visits: Default::default(),
             granted: Default::default(),
             woken: Vec::new(),
@@ -155,6 +157,7 @@ impl ShardBuilder {
             // The image on disk may have orders that no coin came to: the first checkpoint writes it anew.
             checkpoint: Checkpoint::new(own.control, settings.cache_pages, u64::MAX),
             archive: Archive::default(),
+            await_checkpoint: Vec::new(),
             market,
             failed: false,
             stopping: false,

@@ -84,6 +84,9 @@ impl Shard {
     /// A visit came back.
     pub(super) fn done(&mut self, visit: Box<Visit>, now: Now, effects: &mut Effects<'_>) {
         self.clock = self.clock.max(visit.clock);
+        if let Ask::Suspend { token, .. } = visit.ask {
+            return self.suspended(token, visit, effects);
+        }
         let slot = visit.task;
         self.with_task(slot, |shard, task| shard.visit_done(slot, task, visit, now, effects));
     }
@@ -344,11 +347,12 @@ impl Shard {
         }
         task.changes.sort_unstable_by_key(|(home, change)| (*home, *place_an(&change.place).bytes(), change.coin));
         let changes = std::mem::take(&mut task.changes);
+        let bought = task.header.command.kind == CommandKind::Buy;
         for of_one in changes.chunk_by(|(a, _), (b, _)| a == b) {
             let visit = self.stop(task, slot, of_one[0].0);
             visit.keep = true;
             for of_place in of_one.chunk_by(|(_, a), (_, b)| place_an(&a.place) == place_an(&b.place)) {
-                lock_place(visit, &of_place[0].1, of_place.len());
+                lock_place(visit, &of_place[0].1, of_place.len(), bought);
             }
             let locking = of_one.iter().filter(|(_, change)| change.locks_coin);
             visit.locks.extend(locking.map(|(_, change)| (Resource::Listed(change.coin), Mode::Exclusive)));
@@ -371,7 +375,7 @@ impl Shard {
         }
         let in_part = |visit: &Visit| matches!(visit.ask, Ask::WholeOffer { .. }) && !visit.findings.allowed;
         if task.stops.iter().filter_map(|stop| stop.visit.as_deref()).any(in_part) {
-            // Taken back and put up again meanwhile, with other coins.
+            // Taken back and put up again meanwhile, with other coins; or held since it was found.
             return self.start_again(slot, task, now, effects);
         }
         self.commit(slot, task, now, effects)
@@ -546,7 +550,7 @@ pub fn home(place: &Place, shards: u8) -> ShardId {
 }
 
 /// Adds the locks that a change of a list by so many coins needs. Coins in and out of one locker commute; an offer comes and goes whole.
-fn lock_place(visit: &mut Visit, change: &PlaceChange, coins: usize) {
+fn lock_place(visit: &mut Visit, change: &PlaceChange, coins: usize, bought: bool) {
     match change.place {
         Place::TradeLocker(an) => {
             let coin_type = TradeCoin::new(an.bytes()[13]).expect("the place of a trade locker");
@@ -555,7 +559,7 @@ fn lock_place(visit: &mut Visit, change: &PlaceChange, coins: usize) {
             if !visit.locks.contains(&market) {
                 visit.locks.push(market);
             }
-            visit.ask = if change.enters { Ask::NewOffer(an) } else { Ask::WholeOffer { an, coins } };
+            visit.ask = if change.enters { Ask::NewOffer(an) } else { Ask::WholeOffer { an, coins, bought } };
         }
         place => visit.locks.push((Resource::Locker(*place_an(&place)), Mode::Intent)),
     }

@@ -20,6 +20,9 @@ use crate::store::verify::Survey;
 /// # Errors
 /// The first thing that is not as the model says.
 pub fn audit(world: &World, model: &Model) -> Result<(), String> {
+    if world.suspensions != model.suspensions() {
+        return Err("other lockers are held, or another market paused, than should be".to_owned());
+    }
     let shards = world.settings.shards;
     let shard_of = |page: PageNumber| world.shard(page_owner(page, shards).0);
     let mut frame = PageFrame::zeroed();
@@ -152,11 +155,16 @@ fn market_is(
             return Err(format!("an offer of shard {number} has another payout address"));
         }
     }
-    // Of offers with the same price and value the first one is sold first: their order must be kept.
+    // Of offers with the same price and value the first one is sold first: their order must be kept, of held ones too.
     let mut listed: BTreeMap<(u32, u64), Vec<[u8; 16]>> = BTreeMap::new();
-    market.list(TradeCoin::Bitcoin, usize::MAX, |_, offer| {
-        listed.entry((offer.price, offer.value)).or_default().push(offer.identifier);
-    });
+    market.list(
+        TradeCoin::Bitcoin,
+        usize::MAX,
+        |_| false,
+        |_, offer| {
+            listed.entry((offer.price, offer.value)).or_default().push(offer.identifier);
+        },
+    );
     let mut expected: BTreeMap<(u32, u64), Vec<[u8; 16]>> = BTreeMap::new();
     for (an, _) in model.offers.iter().filter(|(an, _)| offers.contains_key(an.bytes())) {
         let value = value_of(&model.coins_with(an));

@@ -264,8 +264,14 @@ impl Life {
             self.send_garbage(&client);
             return;
         }
+        // The operator does one thing after the other.
+        let acts = flying.iter().any(|flying| is_act(&history[flying.index].op));
+        if !acts && self.random.one_in(24) {
+            return self.act(history, flying);
+        }
         // Now and then somebody sends what is under way once more.
-        let again = flying.first().filter(|_| self.random.one_in(16)).map(|first| history[first.index].op.clone());
+        let again =
+            flying.first().filter(|_| !acts && self.random.one_in(16)).map(|first| history[first.index].op.clone());
         let op = again.unwrap_or_else(|| match self.rush {
             Some(_) => self.workload.rush(&self.guess, few),
             None => self.workload.op(&self.guess, few),
@@ -283,6 +289,21 @@ impl Life {
             return;
         }
         flying.push(Flying { index: history.len() - 1, client, token });
+    }
+
+    /// The operator holds or pauses something, or no longer: first where a restart finds it, then on the shards.
+    fn act(&mut self, history: &mut Vec<Past>, flying: &mut Vec<Flying>) {
+        let op = self.workload.act(&self.guess);
+        let suspensions = &mut self.world.suspensions;
+        let act = op.act(suspensions).expect("an act");
+        match op.suspends(suspensions).expect("an act") {
+            (suspension, true) => suspensions.suspend(suspension),
+            (suspension, false) => suspensions.end(suspension),
+        }
+        let token = self.world.act(&act);
+        log::debug!("{token} the operator: {}", told(&op));
+        history.push(Past { op, answer: None, sent: self.world.monotonic_us, answered: NEVER });
+        flying.push(Flying { index: history.len() - 1, client: Client::default(), token });
     }
 
     /// Bytes that are no request, or only the beginning of one.
@@ -306,7 +327,16 @@ impl Life {
         while at < flying.len() {
             let Flying { index, client, token } = &flying[at];
             let past = &mut history[*index];
-            match self.world.answer(client, *token) {
+            let answer = match is_act(&past.op) {
+                true => self
+                    .world
+                    .acted(*token)
+                    .map(|done| (if done { Status::Success } else { Status::Filesystem }, vec![])),
+                false => self.world.answer(client, *token),
+            };
+            match answer {
+                // Whether it counts before the next start, nobody knows.
+                Some((Status::Filesystem, _)) if is_act(&past.op) => {}
                 None if self.world.closed(*token) => log::debug!("{token} is closed"),
                 None => {
                     at += 1;
@@ -525,17 +555,25 @@ fn told(op: &Op) -> String {
         Op::Store(_, an) | Op::PutForSale(_, an, _) | Op::TakeBack(an, _) | Op::Remove(an, _) => {
             format!("{} {:?}", hex(an), op.coins())
         }
+        Op::Hold(an) => format!("hold {}", hex(an)),
+        Op::Release(an) => format!("release {}", hex(an)),
+        Op::Pause => "pause".to_owned(),
+        Op::Resume => "resume".to_owned(),
         Op::Buy { key, value, price } => format!("to {}, worth {value}, for {price}", hex(key)),
         Op::Break { session, .. } | Op::Join { session, .. } => format!("session {session} {:?}", op.coins()),
         op => format!("{:?}", op.coins()),
     }
 }
 
+fn is_act(op: &Op) -> bool {
+    matches!(op, Op::Hold(_) | Op::Release(_) | Op::Pause | Op::Resume)
+}
+
 fn past_told(past: &Past) -> String {
-    let (kind, _) = past.op.payload();
+    let kind = if is_act(&past.op) { "operator".to_owned() } else { format!("{:?}", past.op.payload().0) };
     let answer = past.answer.as_ref().map_or("nothing".to_owned(), |(status, _)| status.to_string());
     let answered = if past.answered == NEVER { "never".to_owned() } else { past.answered.to_string() };
-    format!("  {}..{answered} {kind:?} {} → {answer}", past.sent, told(&past.op))
+    format!("  {}..{answered} {kind} {} → {answer}", past.sent, told(&past.op))
 }
 
 #[cfg(test)]

@@ -6,8 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::payload;
-use crate::coin::{CoinId, Place, Secret};
+use crate::coin::{CoinId, Place, Secret, TradeCoin};
+use crate::settings::Identifier;
+use crate::shard::acts::Act;
 use crate::shard::free_map::{COINS_PER_WORD, WordNumber};
+use crate::shard::locks::Resource;
+use crate::shard::market::public_identifier;
+use crate::shard::suspensions::{Suspension, Suspensions};
 use crate::wire::items::RawCoin;
 use crate::wire::request::CommandKind::{self, *};
 use crate::wire::status::Status;
@@ -47,6 +52,11 @@ pub enum Op {
     Create { session: u32, coins: Vec<CoinId> },
     Delete(Vec<Row>),
     Free(Vec<CoinId>),
+    // What the operator does.
+    Hold(Secret),
+    Release(Secret),
+    Pause,
+    Resume,
 }
 
 fn raw_rows(rows: &[Row]) -> Vec<(RawCoin, Secret)> {
@@ -92,7 +102,31 @@ impl Op {
             Self::Create { session, coins } => (CreateCoins, payload::create(*session, &raw(coins))),
             Self::Delete(rows) => (DeleteCoins, payload::delete(&raw_rows(rows))),
             Self::Free(coins) => (FreeCoins, payload::create(0, &raw(coins))),
+            Self::Hold(_) | Self::Release(_) | Self::Pause | Self::Resume => unreachable!("no client asks for that"),
         }
+    }
+
+    /// What the operator wants suspended (`true`) or ended, where that is what it is.
+    pub fn suspends(&self, suspensions: &Suspensions) -> Option<(Suspension, bool)> {
+        let hold = |an| suspensions.name(&resource(an)).map(Suspension::Hold);
+        match self {
+            Self::Hold(an) => Some((hold(an)?, true)),
+            Self::Release(an) => Some((hold(an)?, false)),
+            Self::Pause => Some((Suspension::Pause(TradeCoin::Bitcoin), true)),
+            Self::Resume => Some((Suspension::Pause(TradeCoin::Bitcoin), false)),
+            _ => None,
+        }
+    }
+
+    /// The act that does it.
+    pub fn act(&self, suspensions: &Suspensions) -> Option<Act> {
+        Some(match self {
+            Self::Hold(an) => Act::Hold(resource(an)),
+            Self::Release(an) => Act::Release(suspensions.name(&resource(an))?),
+            Self::Pause => Act::Pause(TradeCoin::Bitcoin),
+            Self::Resume => Act::Resume(TradeCoin::Bitcoin),
+            _ => return None,
+        })
     }
 
     /// The coins it names; those of an offer are not among them.
@@ -126,6 +160,14 @@ impl Op {
     }
 }
 
+/// What is locked of a locker or trade locker.
+fn resource(an: &Secret) -> Resource {
+    match an.place() {
+        Place::TradeLocker(an) => Resource::Offer(public_identifier(&an, Identifier::Hashed)),
+        _ => Resource::Locker(*an),
+    }
+}
+
 /// An offer: its AN and its payout address.
 type Offer = (Secret, [u8; 20]);
 
@@ -145,6 +187,10 @@ pub struct Model {
     pub ans: BTreeMap<CoinId, Secret>,
     /// Offers, the first that came first.
     pub offers: Vec<Offer>,
+    /// Keys and ANs of what is held.
+    pub held: BTreeSet<[u8; 16]>,
+    /// Whether the market is paused.
+    pub paused: bool,
     promises: Vec<Promise>,
 }
 
@@ -157,6 +203,7 @@ impl PartialEq for Model {
         self.ans.len() == other.ans.len()
             && self.ans.iter().zip(&other.ans).all(same)
             && self.offers == other.offers
+            && (&self.held, self.paused) == (&other.held, other.paused)
             && self.promises == other.promises
     }
 }
@@ -191,6 +238,19 @@ impl Model {
         Self { ans: coins.into_iter().collect(), ..Self::default() }
     }
 
+    /// What is suspended, as the node's shards know it.
+    pub fn suspensions(&self) -> Suspensions {
+        let mut suspensions = Suspensions::default();
+        for an in &self.held {
+            let held = suspensions.name(&resource(&Secret::new(*an))).expect("a locker or a trade locker");
+            suspensions.suspend(Suspension::Hold(held));
+        }
+        if self.paused {
+            suspensions.suspend(Suspension::Pause(TradeCoin::Bitcoin));
+        }
+        suspensions
+    }
+
     /// The node starts again: promises are forgotten.
     pub fn restart(&mut self) {
         self.promises.clear();
@@ -223,15 +283,10 @@ impl Model {
                 return self.create(*session, coins, ans, when);
             }
         }
-        // An offer that exists already, put up with coins that are not proved: either may be said first.
-        if let (Op::PutForSale(batch, an, _), Some((status, _))) = (op, said)
-            && self.has_offer(an)
+        if let Some((status, _)) = said
+            && self.is_another_reason(op, *status)
         {
-            let unproved = match self.proof(batch, true) {
-                Ok(proved) => (!proved).then_some(Status::AllFail),
-                Err(status) => Some(status),
-            };
-            return *status == Status::TradeLockerExists || unproved == Some(*status);
+            return true;
         }
         let doubt = said.is_none_or(|(status, _)| *status != Status::PageNotReserved);
         let answer = self.carry_out(op, when, doubt);
@@ -241,6 +296,80 @@ impl Model {
     /// Carries a request out on its own; what must be answered.
     pub fn apply(&mut self, op: &Op) -> Answer {
         self.carry_out(op, (0, 0), true)
+    }
+
+    /// Whether a request that cannot be carried out may be answered so: several things are wrong with it, and which is said
+    /// depends on which of them a shard saw first.
+    fn is_another_reason(&self, op: &Op, status: Status) -> bool {
+        match op {
+            Op::PutForSale(batch, an, _) if self.has_offer(an) || self.holds(an) || self.paused => {
+                let moved = match self.proof(batch, true) {
+                    Err(unproved) => return status == unproved,
+                    Ok(false) => return status == Status::AllFail,
+                    Ok(true) => batch.0.iter().any(|coin| self.holds(&self.ans[coin])),
+                };
+                match status {
+                    Status::LockerUsed => moved,
+                    Status::TradeCoin => self.paused && !self.holds(an),
+                    _ => false,
+                }
+            }
+            Op::Buy { key, value, price } if self.paused && self.holds(key) => {
+                status == Status::LockerUsed && self.offers.iter().any(|(an, _)| self.matches(an, *value, *price))
+            }
+            _ => false,
+        }
+    }
+
+    fn holds(&self, an: &Secret) -> bool {
+        self.held.contains(an.bytes())
+    }
+
+    fn matches(&self, an: &Secret, value: u64, price: u32) -> bool {
+        price_of(an) == price && value_of(&self.coins_with(an)) == value
+    }
+
+    /// The status that ends a request as what it names is suspended.
+    fn stops_at_once(&self, op: &Op) -> Option<Status> {
+        match op {
+            Op::Peek(an) | Op::PeekTradeLocker(an) | Op::TakeBack(an, _) | Op::PutForSale(_, an, _) => {
+                self.holds(an).then_some(Status::LockerUsed)
+            }
+            Op::Buy { .. } => self.paused.then_some(Status::TradeCoin),
+            _ => None,
+        }
+    }
+
+    /// The status that ends a request which would lead to `after`, as what it moves is suspended.
+    fn stops(&self, op: &Op, after: &Self) -> Option<Status> {
+        let moved = |(coin, an): (&CoinId, &Secret), other: &Self| {
+            other.ans.get(coin).is_none_or(|other| other.bytes() != an.bytes()) && self.holds(an)
+        };
+        let leaves = self.ans.iter().any(|row| moved(row, after));
+        if leaves || after.ans.iter().any(|row| moved(row, self)) {
+            return Some(Status::LockerUsed);
+        }
+        let is_sale = matches!(op, Op::PutForSale(..)) && self.offers.len() < after.offers.len();
+        (is_sale && self.paused).then_some(Status::TradeCoin)
+    }
+
+    fn carry_out(&mut self, op: &Op, when: Span, doubt: bool) -> Answer {
+        match op {
+            Op::Hold(an) => _ = self.held.insert(*an.bytes()),
+            Op::Release(an) => _ = self.held.remove(an.bytes()),
+            Op::Pause | Op::Resume => self.paused = matches!(op, Op::Pause),
+            _ if self.held.is_empty() && !self.paused => return self.carry_out_freely(op, when, doubt),
+            _ => {
+                let mut after = self.clone();
+                let answer = after.carry_out_freely(op, when, doubt);
+                if let Some(status) = self.stops_at_once(op).or_else(|| self.stops(op, &after)) {
+                    return (status, vec![]);
+                }
+                *self = after;
+                return answer;
+            }
+        }
+        (Status::Success, vec![])
     }
 
     fn has_offer(&self, an: &Secret) -> bool {
@@ -330,7 +459,7 @@ impl Model {
         }
     }
 
-    fn carry_out(&mut self, op: &Op, when: Span, doubt: bool) -> Answer {
+    fn carry_out_freely(&mut self, op: &Op, when: Span, doubt: bool) -> Answer {
         let answer = |status| (status, vec![]);
         let result = |passed| answer(if passed { Status::AllPass } else { Status::AllFail });
         match op {
@@ -361,9 +490,10 @@ impl Model {
                 stored
             }
             Op::Buy { key, value, price } => {
-                let matches = |(an, _): &&Offer| price_of(an) == *price && value_of(&self.coins_with(an)) == *value;
-                let Some(&(an, _)) = self.offers.iter().find(matches) else {
-                    return answer(Status::TradeLockerNotFound);
+                let mut matching = self.offers.iter().filter(|(an, _)| self.matches(an, *value, *price)).peekable();
+                let some = matching.peek().is_some();
+                let Some(&(an, _)) = matching.find(|(an, _)| !self.holds(an)) else {
+                    return answer(if some { Status::LockerUsed } else { Status::TradeLockerNotFound });
                 };
                 self.give(&self.coins_with(&an), *key);
                 self.offers.retain(|(other, _)| *other != an);
@@ -385,6 +515,7 @@ impl Model {
                 (Status::Success, (-8..=6).flat_map(row).collect())
             }
             Op::SerialNumbers { .. } => unreachable!("what is offered, the node chooses"),
+            Op::Hold(_) | Op::Release(_) | Op::Pause | Op::Resume => unreachable!("carried out already"),
             Op::Break { session, source, targets } => {
                 if named_twice(targets.iter().map(|row| &row.0)) {
                     return answer(Status::SerialNumberOrDenomination);
@@ -515,11 +646,11 @@ impl Model {
     /// The rows of the list of offers, in the order of their coming.
     pub fn list(&self) -> Vec<Vec<u8>> {
         let row = |(an, _): &Offer| {
-            let name = crate::shard::market::public_identifier(an, crate::settings::Identifier::Hashed);
+            let name = public_identifier(an, Identifier::Hashed);
             let value = value_of(&self.coins_with(an));
             [&name[..], &[1], &value.to_be_bytes(), &price_of(an).to_be_bytes()].concat()
         };
-        self.offers.iter().map(row).collect()
+        self.offers.iter().filter(|(an, _)| !self.holds(an)).map(row).collect()
     }
 }
 

@@ -67,6 +67,17 @@ impl Workload {
         Op::Pown(vec![(coin, self.an(guess, coin), self.pan())])
     }
 
+    /// What the operator does now.
+    pub fn act(&mut self, guess: &Model) -> Op {
+        match (self.random.below(4), guess.held.first()) {
+            (0, _) if guess.paused => Op::Resume,
+            (0, _) => Op::Pause,
+            (1.., Some(an)) => Op::Release(Secret::new(*an)),
+            (1, None) => Op::Hold(self.offer()),
+            (_, None) => Op::Hold(self.key()),
+        }
+    }
+
     /// A request about a few coins, by somebody who believes `guess`.
     pub fn op(&mut self, guess: &Model, few: &[CoinId]) -> Op {
         match self.random.below(24) {

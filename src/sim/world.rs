@@ -7,9 +7,11 @@ use crate::coin::{CoinId, CoinRecord, Months, PageNumber, Secret, TradeCoin};
 use crate::entropy::{Entropy, split_mix};
 use crate::settings::{DATAGRAM_BYTES_MAX, Identifier, Settings, Settlement};
 use crate::shard::Shard;
+use crate::shard::acts::Act;
 use crate::shard::interface::{DiskDone, DiskError, DiskOp, Input, Now, Origin, Outputs, ShardFile, ShardId};
 use crate::shard::message::Message;
 use crate::shard::start::build_all;
+use crate::shard::suspensions::Suspensions;
 use crate::store::control::UsedPages;
 use crate::store::double_write::page_at;
 use crate::store::error::StoreError;
@@ -140,6 +142,8 @@ pub struct World {
     pub storage: Memory,
     /// The node's settings; they count from the next start on.
     pub settings: Settings,
+    /// What is suspended; it counts from the next start on.
+    pub suspensions: Suspensions,
     /// Milliseconds since 1970-01-01 UTC.
     pub unix_ms: u64,
     /// Microseconds of the clock that never goes back.
@@ -177,6 +181,8 @@ pub struct World {
     messages: HashMap<(u8, u8), VecDeque<Message>>,
     disk: Vec<(u8, DiskOp)>,
     answers: HashMap<u64, Vec<u8>>,
+    /// Acts that ended, by token and shard.
+    acts: HashMap<(u64, u8), bool>,
     next_token: u64,
     sent: HashMap<u64, seal::Sealed>,
 }
@@ -196,6 +202,7 @@ impl World {
         Self {
             storage,
             settings: options.settings(),
+            suspensions: Suspensions::default(),
             unix_ms: 1_795_219_200_000,
             monotonic_us: 1_000_000,
             write_fails_after: None,
@@ -217,6 +224,7 @@ impl World {
             messages: HashMap::new(),
             disk: Vec::new(),
             answers: HashMap::new(),
+            acts: HashMap::new(),
             next_token: 0,
             sent: HashMap::new(),
         }
@@ -243,6 +251,7 @@ impl World {
         self.shards = build_all(&self.settings, &opened, self.geometry, &mut self.random, |mut page| {
             read_pages(&self.storage, &opened.used, &mut page)
         })?;
+        self.shards.iter_mut().for_each(|shard| shard.begin_suspended(self.suspensions.clone()));
         Ok(())
     }
 
@@ -274,6 +283,7 @@ impl World {
         self.shards.clear();
         self.messages.clear();
         self.answers.clear();
+        self.acts.clear();
         self.sent.clear();
     }
 
@@ -362,6 +372,19 @@ impl World {
     /// Whether the node closed a request's connection without an answer.
     pub fn closed(&self, token: u64) -> bool {
         self.answers.get(&token).is_some_and(Vec::is_empty)
+    }
+
+    /// Tells every shard an act of the operator; whether it is done comes with [`World::acted`].
+    pub fn act(&mut self, act: &Act) -> u64 {
+        self.next_token += 1;
+        let token = self.next_token;
+        (0..self.settings.shards).for_each(|shard| self.step(shard, Input::Act { token, act: act.clone() }));
+        token
+    }
+
+    /// Whether an act was done on every shard, once it has ended on all; `None` before.
+    pub fn acted(&self, token: u64) -> Option<bool> {
+        (0..self.settings.shards).try_fold(true, |done, shard| Some(done & *self.acts.get(&(token, shard))?))
     }
 
     /// The answer's bytes, once they are there.
@@ -472,6 +495,10 @@ impl World {
             self.digest = mix(self.digest, reply.token, &out.bytes[reply.start..reply.end]);
             let before = self.answers.insert(reply.token, out.bytes[reply.start..reply.end].to_vec());
             assert!(before.is_none(), "a request is answered once");
+        }
+        for ended in out.acts {
+            let before = self.acts.insert((ended.token, shard), ended.done);
+            assert!(before.is_none(), "an act ends once");
         }
         self.messages_sent += out.messages.len() as u64;
         for (to, message) in out.messages {

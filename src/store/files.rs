@@ -13,6 +13,10 @@ pub const ARCHIVE: &str = "archive";
 pub const NODE: &str = "node";
 /// Locked by the process that uses the directory.
 pub const LOCK: &str = "lock";
+/// What the operator has suspended.
+pub const SUSPENDED: &str = "suspended";
+/// What the operator did.
+pub const ADMIN_JOURNAL: &str = "admin.journal";
 /// What a file or directory is called until it is complete; left-overs are removed at start.
 pub const UNFINISHED: &str = ".new";
 /// What a directory is called while it is removed; left-overs are removed at start.

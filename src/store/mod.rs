@@ -8,6 +8,8 @@
 //! log/<shard>/control    what of the log is in place, and where the rest begins
 //! log/<shard>/segment-<slot>, double, orders-0, orders-1
 //! archive/                what the logs held, where it is to be kept
+//! suspended              lockers that are held, markets that are paused; there is none before the first
+//! admin.journal          what the operator did
 //! ```
 //!
 //! Pure parts, used by the shards: [`layout`], [`wal`]'s writer, [`control`], [`double_write`], [`orders`].
@@ -21,6 +23,7 @@
 //! * [`double_write`]: the area that pages pass through on their way to their place
 //! * [`orders`]: payout addresses of trade lockers
 //! * [`pages`]: pages in their place
+//! * [`suspended`], [`journal`]: what the operator holds and pauses, and all that he ever did
 //! * [`recovery`]: opens a data directory
 //! * [`verify`], [`rebuild`]: say what is damaged, and repair what can be
 //! * [`inspect`]: shows what is in it, for a person
@@ -38,6 +41,7 @@ pub mod double_write;
 pub mod error;
 pub mod files;
 pub mod inspect;
+pub mod journal;
 pub mod layout;
 pub mod mint;
 pub mod orders;
@@ -46,5 +50,6 @@ pub mod rebuild;
 pub mod recovery;
 pub mod reference_data;
 pub mod storage;
+pub mod suspended;
 pub mod verify;
 pub mod wal;

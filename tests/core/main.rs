@@ -8,4 +8,5 @@ mod offline;
 mod readme;
 mod scaling;
 mod statuses;
+mod suspensions;
 mod treasury;

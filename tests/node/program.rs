@@ -144,8 +144,13 @@ impl Node {
     }
 
     /// Sends a signal, and says how it ends.
-    pub fn end(mut self, signal: Signal) -> Ended {
+    pub fn end(self, signal: Signal) -> Ended {
         kill(Pid::from_raw(self.process.id() as i32), signal).expect("a signal");
+        self.waited()
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn waited(mut self) -> Ended {
         let until = Instant::now() + PATIENCE;
         loop {
             if self.process.try_wait().expect("a process").is_some() {

@@ -47,8 +47,10 @@ pub fn left_overs(storage: &dyn Storage) -> Result<Vec<String>, StoreError> {
     for shard in log_numbers(storage)? {
         look(&files::log(shard), &[UNFINISHED])?;
     }
-    let node = format!("{}{UNFINISHED}", files::NODE);
-    found.extend(storage.length(&node)?.map(|_| node));
+    for name in [files::NODE, files::SUSPENDED] {
+        let unfinished = format!("{name}{UNFINISHED}");
+        found.extend(storage.length(&unfinished)?.map(|_| unfinished));
+    }
     Ok(found)
 }
 

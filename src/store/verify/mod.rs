@@ -17,8 +17,10 @@
 //! * `derive`: what is lost of them and can be made again
 //! * [`walk`]: every page, against that
 //! * [`report`]: what comes out
+//! * [`online`]: less than all that, while a node serves
 
 mod derive;
+pub mod online;
 pub mod report;
 pub mod survey;
 pub mod walk;
@@ -30,6 +32,7 @@ use super::error::StoreError;
 use super::files;
 use super::recovery::NODE_LINE;
 use super::storage::Storage;
+use super::suspended::Suspended;
 use crate::coin::Denomination;
 
 /// Verifies a data directory. `progress` is told the pages done and their number.
@@ -41,6 +44,7 @@ pub fn verify(storage: &dyn Storage, progress: &mut dyn FnMut(u64, u64)) -> Resu
     let survey = Survey::new(storage, &mut findings)?;
     look_at_node_file(storage, &survey, &mut findings)?;
     look_at_coin_files(storage, &mut findings)?;
+    look_at_suspensions(storage, &mut findings);
     let walked = walk::walk(storage, &survey, progress, &mut findings);
     Ok(survey.report(walked, findings))
 }
@@ -62,6 +66,15 @@ fn look_at_node_file(storage: &dyn Storage, survey: &Survey, findings: &mut Vec<
     let what = if length.is_none() { "is missing" } else { "does not say what it must" };
     findings.push(Finding::of_file(files::NODE, length, what, Some(Repair::NodeFile)));
     Ok(())
+}
+
+/// Whether what the operator has suspended can be read. Nobody else knows it: a node does not start without.
+fn look_at_suspensions(storage: &dyn Storage, findings: &mut Vec<Finding>) {
+    if let Err(error) = Suspended::load(storage) {
+        let length = storage.length(files::SUSPENDED).ok().flatten();
+        let what = format!("cannot be used, so that nobody knows what is held: {error}");
+        findings.push(Finding::of_file(files::SUSPENDED, length, what, None));
+    }
 }
 
 /// Whether every coin file has its size. What that costs, the pages say.
