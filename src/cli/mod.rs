@@ -6,6 +6,7 @@
 mod client;
 mod dev;
 mod exit;
+mod export;
 mod generate;
 mod import;
 mod inspect;
@@ -41,6 +42,7 @@ enum Command {
     Dev(dev::Arguments),
     Serve(serve::Arguments),
     Import(import::Arguments),
+    Export(export::Arguments),
     Mint(mint::Arguments),
     Verify(verify::Arguments),
     Rebuild(rebuild::Arguments),
@@ -77,6 +79,7 @@ fn run(command: Command) -> Result<ExitStatus, Failure> {
         Command::Dev(arguments) => dev::run(arguments),
         Command::Serve(arguments) => serve::run(arguments),
         Command::Import(arguments) => import::run(arguments),
+        Command::Export(arguments) => export::run(arguments),
         Command::Mint(arguments) => mint::run(arguments),
         Command::Verify(arguments) => return verify::run(&arguments),
         Command::Rebuild(arguments) => return rebuild::run(&arguments),

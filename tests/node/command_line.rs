@@ -12,7 +12,7 @@ use crate::program::{Node, command, ends_with, field, minted, raida, text};
 #[test]
 fn help_is_everywhere_and_ends_well() {
     let subcommands =
-        ["dev", "serve", "import", "mint", "verify", "rebuild", "inspect", "client", "completions", "manual"];
+        ["dev", "serve", "import", "export", "mint", "verify", "rebuild", "inspect", "client", "completions", "manual"];
     for words in
         subcommands.map(|name| vec![name]).into_iter().chain([vec![], vec!["client", "store"], vec!["inspect", "log"]])
     {

@@ -1,5 +1,6 @@
 //! Real nodes, in this process and in their own, over real sockets and a real disk.
 
+mod backup;
 mod command_line;
 mod concurrency;
 mod crash;
