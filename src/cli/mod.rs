@@ -3,6 +3,7 @@
 //! Each subcommand is a file with its arguments and its `run`. A `run` ends with a [`Failure`] or without; only
 //! [`main`] turns that into an exit status and a line on standard error.
 
+mod backup;
 mod client;
 mod dev;
 mod exit;
@@ -15,6 +16,7 @@ mod load;
 mod mint;
 mod offline;
 mod rebuild;
+mod restore;
 mod serve;
 mod verify;
 
@@ -46,6 +48,8 @@ enum Command {
     Mint(mint::Arguments),
     Verify(verify::Arguments),
     Rebuild(rebuild::Arguments),
+    Backup(backup::Arguments),
+    Restore(restore::Arguments),
     Inspect(inspect::Arguments),
     Client(Box<ClientArguments>),
     Load(load::Arguments),
@@ -81,6 +85,8 @@ fn run(command: Command) -> Result<ExitStatus, Failure> {
         Command::Import(arguments) => import::run(arguments),
         Command::Export(arguments) => export::run(arguments),
         Command::Mint(arguments) => mint::run(arguments),
+        Command::Backup(arguments) => backup::run(&arguments),
+        Command::Restore(arguments) => restore::run(&arguments),
         Command::Verify(arguments) => return verify::run(&arguments),
         Command::Rebuild(arguments) => return rebuild::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),

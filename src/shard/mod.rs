@@ -3,12 +3,13 @@
 //! # A request's way through these files
 //! [`front`] (header, key, seal) → [`transaction`] (plan, lock, decide, commit) → [`owner`] (lock, load, check; apply)
 //! → [`transaction`] (answer) → [`front`] (reply). Between coordinator and owner there are only [`message`]s, even where
-//! both are this shard; [`checkpoint`] brings to its place what transactions left in memory.
+//! both are this shard; [`checkpoint`] brings to its place what transactions left in memory, [`backup`] lets it be copied.
 //!
 //! # Invariants
 //! * A coin's record, and every view of it, changes in [`owner`] alone, and only after its commit record is durable.
 //! * Nothing waits but for a lock, a page, the log or the disk; each of these comes without anybody giving way.
 
+pub mod backup;
 pub mod checkpoint;
 pub mod coin_lists;
 pub mod free_map;
@@ -217,6 +218,7 @@ impl Shard {
         self.retry_waiting_for_log(now, effects);
         self.run(now, effects);
         self.write_log(now, effects);
+        self.mind_kept_log();
         if self.log.needs_checkpoint() {
             self.want_checkpoint(effects);
         }

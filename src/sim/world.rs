@@ -7,6 +7,7 @@ use crate::coin::{CoinId, CoinRecord, Months, PageNumber, Secret, TradeCoin};
 use crate::entropy::{Entropy, split_mix};
 use crate::settings::{Identifier, Settings, Settlement};
 use crate::shard::Shard;
+use crate::shard::backup::{BackupAnswer, BackupQuestion, BackupRefusal};
 use crate::shard::interface::{DiskDone, DiskError, DiskOp, Input, Now, Origin, Outputs, ShardFile, ShardId};
 use crate::shard::message::Message;
 use crate::shard::start::build_all;
@@ -431,6 +432,14 @@ impl World {
     /// A shard, to look at.
     pub fn shard(&self, shard: u8) -> &Shard {
         &self.shards[shard as usize]
+    }
+
+    /// Asks a shard a backup's question.
+    ///
+    /// # Errors
+    /// Why it does no more for the backup.
+    pub fn back_up(&mut self, shard: u8, question: BackupQuestion) -> Result<BackupAnswer, BackupRefusal> {
+        self.shards[shard as usize].back_up(question)
     }
 
     fn step(&mut self, shard: u8, input: Input<'_>) {

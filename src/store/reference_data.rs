@@ -63,7 +63,8 @@ pub fn import(from: &Path, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> Res
         let used = write_pages(&directory, &mut |page, frame| importer.page(page, frame), progress)?;
         importer.orders()?;
         let (report, orders) = importer.findings.finish();
-        finish_directory(&directory, Geometry::default(), used, orders)?;
+        let newest = orders.last().map_or(0, |order| order.sequence);
+        finish_directory(&directory, Geometry::default(), used, orders, newest)?;
         Ok(report)
     })
 }

@@ -1,10 +1,11 @@
-//! Export as an operator uses it, on directories of real nodes.
+//! Export, backup and restore as an operator uses them, on directories of real nodes.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::program::{Node, ends_with, field, minted, text};
+use crate::program::{Node, ends_with, field, minted, raida, text};
 
 /// Every file below a directory, by its name there.
 fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
@@ -65,4 +66,44 @@ fn what_was_imported_is_exported_byte_for_byte_and_later_only_what_changed_diffe
     assert_eq!(changed(&reference[page], &later[page]), [0, 1, 2, 3, 7]);
     later.insert(page.to_path_buf(), reference[page].clone());
     assert!(later == reference, "nothing else changed");
+}
+
+#[test]
+fn a_backup_of_a_killed_node_is_restored_and_served() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = |name: &str| folder.path().join(name);
+    let (data, wallet) = minted(folder.path());
+    let (node, ready) = Node::serve(&data, &[]);
+    let client = |ready: &str, words: &[&str]| {
+        ends_with(0, &[&["client", "--to", field(ready, "listen"), "--wallet", text(&wallet)], words].concat());
+    };
+    client(&ready, &["store", "--key", "ABC-1234", "--coins", "4x0"]);
+    let file = place("a.backup");
+    let backup = ["backup", "--data", text(&data), "--to", text(&file)];
+    assert!(ends_with(6, &backup).contains("in use"));
+    drop(node);
+
+    ends_with(0, &backup);
+    assert_eq!(fs::metadata(&file).expect("a file").permissions().mode() & 0o777, 0o600);
+    assert!(ends_with(2, &backup).contains("is there already"));
+    let restored = place("restored");
+    let restore = ["restore", "--from", text(&file), "--data", text(&restored)];
+    let said = String::from_utf8(raida(&restore).stdout).expect("text");
+    assert!(said.contains("value            10.00000000\n") && said.ends_with("\nrestored\n"), "{said}");
+    assert!(ends_with(5, &restore).contains("not empty"));
+    ends_with(0, &["verify", "--data", text(&restored)]);
+    assert!(export(&data, &place("was")) == export(&restored, &place("is")), "the same coins");
+    let (_node, ready) = Node::serve(&restored, &["--shards", "3"]);
+    assert_eq!((field(&ready, "coins"), field(&ready, "lockers"), field(&ready, "recovered")), ("10", "1", "0"));
+    client(&ready, &["remove", "--key", "ABC-1234"]);
+
+    let mut bytes = fs::read(&file).expect("a file");
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    for (wrong, why) in [(&bytes[..], "cut or changed"), (&bytes[..at], "cut or changed"), (&b"x"[..], "too short")] {
+        fs::write(&file, wrong).expect("a file");
+        let elsewhere = place("elsewhere");
+        let line = ends_with(5, &["restore", "--from", text(&file), "--data", text(&elsewhere)]);
+        assert!(line.contains(why) && !elsewhere.exists(), "{line}");
+    }
 }

@@ -11,8 +11,21 @@ use crate::program::{Node, command, ends_with, field, minted, raida, text};
 
 #[test]
 fn help_is_everywhere_and_ends_well() {
-    let subcommands =
-        ["dev", "serve", "import", "export", "mint", "verify", "rebuild", "inspect", "client", "completions", "manual"];
+    let subcommands = [
+        "dev",
+        "serve",
+        "import",
+        "export",
+        "mint",
+        "verify",
+        "rebuild",
+        "backup",
+        "restore",
+        "inspect",
+        "client",
+        "completions",
+        "manual",
+    ];
     for words in
         subcommands.map(|name| vec![name]).into_iter().chain([vec![], vec!["client", "store"], vec!["inspect", "log"]])
     {

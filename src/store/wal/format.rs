@@ -206,6 +206,7 @@ pub struct Commit {
 pub struct CommitRecord<'a> {
     /// Sequence, time, command.
     pub commit: Commit,
+    bytes: &'a [u8],
     changes: &'a [u8],
     orders: &'a [u8],
 }
@@ -228,7 +229,12 @@ impl<'a> CommitRecord<'a> {
             && orders.chunks_exact(Order::BYTES).all(|bytes| Order::decode(bytes).is_some());
         let commit =
             Commit { sequence: be_u64(record, 8), unix_ms: be_u64(record, 16), group: record[24], code: record[25] };
-        decodes.then_some((Self { commit, changes, orders }, rest))
+        decodes.then_some((Self { commit, bytes: record, changes, orders }, rest))
+    }
+
+    /// Itself, as it was decoded.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
     }
 
     /// Its changes.

@@ -87,25 +87,7 @@ pub fn scan(
     source: &Source,
     visit: &mut dyn FnMut(&CommitRecord<'_>) -> Result<(), StoreError>,
 ) -> Result<Scanned, StoreError> {
-    let lengths = (0..source.segments).map(|slot| storage.length(&files::segment(source.writer, slot)));
-    let lengths = lengths.map(|length| Ok(length?.unwrap_or(0))).collect::<Result<Vec<u64>, StoreError>>()?;
-    let mut scanner = Scanner {
-        storage,
-        source,
-        segment: source.tail.segment,
-        offset: 0,
-        scanned: Scanned {
-            next_batch: source.tail.batch,
-            previous_crc: source.tail.previous_crc,
-            records: 0,
-            highest_sequence: 0,
-            lost: None,
-            is_cut_off: false,
-        },
-        lengths,
-        is_short: false,
-        bytes: AlignedBytes::zeroed(0),
-    };
+    let mut scanner = Scanner::new(storage, source)?;
     if source.segments > 0 {
         while scanner.step(visit)? {
             scanner.is_short = false;
@@ -114,6 +96,27 @@ pub fn scan(
         scanner.scanned.lost = scanner.look_for_proof()?;
     }
     Ok(scanner.scanned)
+}
+
+/// Gives every commit record of a log that goes on to `visit`, in their order, up to those of batch `last`, which is
+/// durable; nothing that `source` speaks of is recycled meanwhile.
+///
+/// # Errors
+/// [`StoreError::LostBatch`] where one of these batches is not whole; else as [`scan`].
+pub fn scan_up_to(
+    storage: &dyn Storage,
+    source: &Source,
+    last: u64,
+    visit: &mut dyn FnMut(&CommitRecord<'_>) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut scanner = Scanner::new(storage, source)?;
+    while scanner.scanned.next_batch <= last {
+        if !scanner.step(visit)? {
+            let ((segment, offset), batch) = (scanner.due(), scanner.scanned.next_batch);
+            return Err(StoreError::LostBatch { path: files::segment(source.writer, segment), offset, batch });
+        }
+    }
+    Ok(())
 }
 
 struct Scanner<'a> {
@@ -129,7 +132,30 @@ struct Scanner<'a> {
     bytes: AlignedBytes,
 }
 
-impl Scanner<'_> {
+impl<'a> Scanner<'a> {
+    /// A scanner that has read nothing yet.
+    fn new(storage: &'a dyn Storage, source: &'a Source) -> Result<Self, StoreError> {
+        let lengths = (0..source.segments).map(|slot| storage.length(&files::segment(source.writer, slot)));
+        let lengths = lengths.map(|length| Ok(length?.unwrap_or(0))).collect::<Result<Vec<u64>, StoreError>>()?;
+        Ok(Self {
+            storage,
+            source,
+            segment: source.tail.segment,
+            offset: 0,
+            scanned: Scanned {
+                next_batch: source.tail.batch,
+                previous_crc: source.tail.previous_crc,
+                records: 0,
+                highest_sequence: 0,
+                lost: None,
+                is_cut_off: false,
+            },
+            lengths,
+            is_short: false,
+            bytes: AlignedBytes::zeroed(0),
+        })
+    }
+
     /// Reads the next batch; `false`: there is none.
     fn step(&mut self, visit: &mut dyn FnMut(&CommitRecord<'_>) -> Result<(), StoreError>) -> Result<bool, StoreError> {
         let mut found = self.expected_batch(self.segment, self.offset)?;
