@@ -7,7 +7,6 @@
 
 use crate::store::backup::snapshot::{Cut, Kept};
 use crate::store::orders::Order;
-use crate::store::wal::Source;
 
 use super::Shard;
 
