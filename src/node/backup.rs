@@ -135,7 +135,7 @@ impl Taker<'_, '_> {
 
     fn keep(&mut self, shard: u8) -> Result<Kept, BackupError> {
         match self.asked(shard, BackupQuestion::Keep)? {
-            BackupAnswer::Kept(kept) => Ok(kept),
+            BackupAnswer::Kept(kept) => Ok(*kept),
             answer => unreachable!("{answer:?} answers another question"),
         }
     }

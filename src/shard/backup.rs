@@ -30,7 +30,7 @@ pub enum BackupQuestion {
 #[derive(Debug)]
 pub enum BackupAnswer {
     /// Its log is kept.
-    Kept(Kept),
+    Kept(Box<Kept>),
     /// How far it is.
     Progress {
         /// Its clock: no sequence that it gave or heard of is higher.
@@ -62,7 +62,7 @@ impl Shard {
         match question {
             BackupQuestion::LetGo => self.log.keep_above(None),
             _ if self.failed => return Err(BackupRefusal::DiskFailed),
-            BackupQuestion::Keep => return Ok(BackupAnswer::Kept(self.keep_log())),
+            BackupQuestion::Keep => return Ok(BackupAnswer::Kept(Box::new(self.keep_log()))),
             _ if !self.log.is_kept() => return Err(BackupRefusal::LogFull),
             BackupQuestion::Progress => {
                 return Ok(BackupAnswer::Progress { clock: self.clock, durable_batch: self.log.durable().batch() });

@@ -92,6 +92,9 @@ pub fn read_pages(storage: &dyn Storage, used: &UsedPages, visit: &mut dyn Visit
     })
 }
 
+/// Takes a page and its bytes.
+pub type Copy<'a> = dyn FnMut(PageNumber, &[u8]) -> Result<(), StoreError> + 'a;
+
 /// Groups of pages that [`copy_pages`] knows, each a megabyte at most.
 pub const PAGE_GROUPS: u16 = READS;
 
@@ -107,7 +110,7 @@ pub fn copy_pages(
     storage: &dyn Storage,
     used: &UsedPages,
     group: u16,
-    copy: &mut dyn FnMut(PageNumber, &[u8]) -> Result<(), StoreError>,
+    copy: &mut Copy<'_>,
 ) -> Result<(), StoreError> {
     let mut reader = Reader::new(storage, used);
     reader.load(group)?;

@@ -153,7 +153,7 @@ impl Story {
     fn keep(&mut self) -> Vec<Kept> {
         let shards = 0..self.world.settings.shards;
         let kept = shards.map(|shard| match self.ask(shard, BackupQuestion::Keep) {
-            Ok(BackupAnswer::Kept(kept)) => kept,
+            Ok(BackupAnswer::Kept(kept)) => *kept,
             other => panic!("{other:?}"),
         });
         kept.collect()
