@@ -3,6 +3,8 @@
 //! Start: lock the directory, recover it, read every page once (a thread a shard), derive the views, bind, run. Stop: accept
 //! nothing more, answer what is in flight, checkpoint, close. Several nodes may run in one process.
 
+pub mod backup;
+
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;

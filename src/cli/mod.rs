@@ -5,9 +5,11 @@
 
 mod admin;
 mod audit;
+mod backup;
 mod client;
 mod dev;
 mod exit;
+mod export;
 mod generate;
 mod import;
 mod inspect;
@@ -19,6 +21,7 @@ mod mint;
 mod offline;
 mod rebuild;
 mod report;
+mod restore;
 mod serve;
 mod service_manager;
 mod verify;
@@ -49,9 +52,12 @@ enum Command {
     Serve(serve::Arguments),
     Admin(admin::Arguments),
     Import(import::Arguments),
+    Export(export::Arguments),
     Mint(mint::Arguments),
     Verify(verify::Arguments),
     Rebuild(rebuild::Arguments),
+    Backup(backup::Arguments),
+    Restore(restore::Arguments),
     Inspect(inspect::Arguments),
     Audit(audit::Arguments),
     Report(report::Arguments),
@@ -88,7 +94,10 @@ fn run(command: Command) -> Result<ExitStatus, Failure> {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Admin(arguments) => return admin::run(arguments),
         Command::Import(arguments) => import::run(arguments),
+        Command::Export(arguments) => export::run(arguments),
         Command::Mint(arguments) => mint::run(arguments),
+        Command::Backup(arguments) => backup::run(&arguments),
+        Command::Restore(arguments) => restore::run(&arguments),
         Command::Verify(arguments) => return verify::run(&arguments),
         Command::Rebuild(arguments) => return rebuild::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),

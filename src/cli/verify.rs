@@ -60,7 +60,7 @@ pub fn say_findings(report: &Report) -> Result<(), Failure> {
 }
 
 /// What is there: the coins by denomination, what they are worth, and the log.
-fn summary(report: &Report) -> String {
+pub fn summary(report: &Report) -> String {
     let mut lines = vec![format!(
         "{:>5} {:>14} {:>10} {:>10} {:>12} {:>10} {:>10}",
         "den", "circulation", "lockers", "for sale", "not for sale", "free", "unknown"

@@ -70,7 +70,7 @@ pub fn prepare(root: &Path, wish: &Wish, progress: &mut dyn FnMut(u64, u64)) -> 
         let directory = Directory::open(unfinished)?;
         let mut filler = Filler { data: BenchData::new(wish.seed), wish, made: Made::default(), key: None };
         let used = write_pages(&directory, &mut |page, frame| Ok(filler.fill(page, frame)), progress)?;
-        finish_directory(&directory, Geometry::default(), used, Vec::new())?;
+        finish_directory(&directory, Geometry::default(), used, Vec::new(), 0)?;
         Ok(filler.made)
     })
 }

@@ -14,11 +14,11 @@
 
 use crate::coin::PageNumber;
 use crate::mutant::{self, Mutant};
-use crate::store::control::{Control, OrdersImage};
+use crate::store::control::{Control, OrdersImage, UsedPages};
 use crate::store::double_write::{DoubleBatch, PAGES_PER_BATCH};
 use crate::store::layout::AlignedBytes;
 use crate::store::orders::{self, Order};
-use crate::store::wal::LogTail;
+use crate::store::wal::{LogTail, Source};
 
 use super::interface::{DiskOp, ShardFile, ShardId};
 use super::message::Message;
@@ -138,6 +138,18 @@ impl Checkpoint {
     /// Whether a page of this shard was ever written: it does not read as zeros.
     pub fn has_used(&self, page: PageNumber) -> bool {
         self.control.used.contains(page)
+    }
+
+    /// Up to which sequence everything is in place, on every shard, and the pages that are known as used.
+    pub fn in_place(&self) -> (u64, &UsedPages) {
+        (self.control.sequence, &self.control.used)
+    }
+
+    /// This shard's log as a control block would name it, if its tail is `tail`; a tail that is being written counts.
+    pub fn log_source(&self, tail: LogTail) -> Source {
+        let tail = self.control_writing.unwrap_or(tail);
+        let Control { writer, epoch, segments, segment_bytes, .. } = self.control;
+        Source { writer, epoch, tail, segments, segment_bytes }
     }
 
     /// Whether the last checkpoint, of a shutdown, is done.

@@ -3,7 +3,8 @@
 //! # A request's way through these files
 //! [`front`] (header, key, seal) → [`transaction`] (plan, lock, decide, commit) → [`owner`] (lock, load, check; apply)
 //! → [`transaction`] (answer) → [`front`] (reply). Between coordinator and owner there are only [`message`]s, even where
-//! both are this shard; [`checkpoint`] brings to its place what transactions left in memory, [`archive`] keeps the log.
+//! both are this shard; [`checkpoint`] brings to its place what transactions left in memory, [`archive`] keeps the log,
+//! [`backup`] lets it be copied.
 //!
 //! # Invariants
 //! * A coin's record, and every view of it, changes in [`owner`] alone, and only after its commit record is durable.
@@ -11,6 +12,7 @@
 
 pub mod acts;
 mod archive;
+pub mod backup;
 pub mod checkpoint;
 pub mod coin_lists;
 pub mod counters;
@@ -213,6 +215,7 @@ impl Shard {
         self.run(now, effects);
         self.write_log(now, effects);
         self.work_on_archive(now, effects);
+        self.mind_kept_log();
         if self.log.needs_checkpoint() {
             self.want_checkpoint(effects);
         }

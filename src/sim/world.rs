@@ -8,6 +8,7 @@ use crate::entropy::{Entropy, split_mix};
 use crate::settings::{DATAGRAM_BYTES_MAX, Identifier, Settings, Settlement};
 use crate::shard::Shard;
 use crate::shard::acts::Act;
+use crate::shard::backup::{BackupAnswer, BackupQuestion, BackupRefusal};
 use crate::shard::interface::{DiskDone, DiskError, DiskOp, Input, Now, Origin, Outputs, ShardFile, ShardId};
 use crate::shard::message::Message;
 use crate::shard::start::build_all;
@@ -484,6 +485,14 @@ impl World {
     /// A shard, to look at.
     pub fn shard(&self, shard: u8) -> &Shard {
         &self.shards[shard as usize]
+    }
+
+    /// Asks a shard a backup's question.
+    ///
+    /// # Errors
+    /// Why it does no more for the backup.
+    pub fn back_up(&mut self, shard: u8, question: BackupQuestion) -> Result<BackupAnswer, BackupRefusal> {
+        self.shards[shard as usize].back_up(question)
     }
 
     fn step(&mut self, shard: u8, input: Input<'_>) {

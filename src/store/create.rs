@@ -53,17 +53,17 @@ pub type Fill<'a> = dyn FnMut(PageNumber, &mut PageFrame) -> Result<bool, StoreE
 /// # Errors
 /// What `fill` fails with, and [`StoreError::Io`].
 pub fn write_pages(
-    directory: &Directory,
+    storage: &dyn Storage,
     fill: &mut Fill<'_>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<UsedPages, StoreError> {
-    directory.create_directory(files::COINS)?;
+    storage.create_directory(files::COINS)?;
     let mut used = UsedPages::none();
     let mut bytes = AlignedBytes::zeroed(usize::from(PAGES_PER_WRITE) * PAGE_BYTES);
     let mut frame = PageFrame::zeroed();
     for den in Denomination::all() {
         let path = files::coins(den);
-        directory.create(&path, files::COINS_BYTES, Zeros::Hole)?;
+        storage.create(&path, files::COINS_BYTES, Zeros::Hole)?;
         for first in (0..PAGES_PER_DENOMINATION).step_by(usize::from(PAGES_PER_WRITE)) {
             let mut any = false;
             for (number, into) in (first..).zip(bytes.chunks_exact_mut(PAGE_BYTES)) {
@@ -76,14 +76,14 @@ pub fn write_pages(
                 }
             }
             if any {
-                directory.write_at(&path, u64::from(first) * PAGE_BYTES as u64, &bytes)?;
+                storage.write_at(&path, u64::from(first) * PAGE_BYTES as u64, &bytes)?;
             }
             let done = den.index() as u64 * u64::from(PAGES_PER_DENOMINATION) + u64::from(first + PAGES_PER_WRITE);
             progress(done, u64::from(PAGES));
         }
-        directory.sync(&path)?;
+        storage.sync(&path)?;
     }
-    directory.sync_directory(files::COINS)?;
+    storage.sync_directory(files::COINS)?;
     Ok(used)
 }
 

@@ -82,6 +82,11 @@ pub enum StoreError {
         /// What is wrong with it.
         why: String,
     },
+    /// A file to restore is no backup, or not a whole one.
+    DamagedBackup {
+        /// What is wrong with it, without its name.
+        why: String,
+    },
     /// A coin to be minted is in circulation.
     InCirculation {
         /// Which coin.
@@ -145,6 +150,7 @@ impl fmt::Display for StoreError {
                 write!(f, "the logs contradict each other on coin {coin:?}, sequence {sequence}")
             }
             Self::DamagedImport { path, why } => write!(f, "cannot import {path}: {why}"),
+            Self::DamagedBackup { why } => write!(f, "the backup cannot be restored: {why}"),
             Self::InCirculation { coin } => write!(f, "coin {coin:?} is in circulation already"),
             Self::NoSuchCoins { den, first_sn, count } => {
                 write!(f, "denomination {den} has no {count} serial numbers from {first_sn} on")

@@ -29,12 +29,14 @@
 //! * [`inspect`]: shows what is in it, for a person
 //! * [`create`]: makes a data directory
 //! * [`reference_data`]: imports and exports the reference's data directory
+//! * [`backup`]: all of it as one file, from a directory at rest or in use, and back
 //! * [`mint`]: puts new coins into circulation, offline
 //! * [`storage`]: the disk as a trait, and the real one
 //! * [`files`]: the names of all of them
 //! * [`error`]: what can be wrong
 
 pub mod archive;
+pub mod backup;
 pub mod control;
 pub mod create;
 pub mod double_write;

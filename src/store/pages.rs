@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use super::control::UsedPages;
 use super::double_write::{self, DoubleBatch};
@@ -15,6 +16,10 @@ use crate::coin::{PAGES, PAGES_PER_DENOMINATION, PageNumber};
 const PAGES_PER_READ: u16 = 50;
 /// Reads that all pages take; none spans two files.
 const READS: u16 = PAGES / PAGES_PER_READ;
+
+/// How often a page is read again that a node may be just writing, and after how long: a write takes far less.
+const TORN_READS_MAX: u32 = 20;
+const BETWEEN_TORN_READS: Duration = Duration::from_millis(10);
 
 const _: () = assert!(PAGES_PER_DENOMINATION.is_multiple_of(PAGES_PER_READ));
 
@@ -87,6 +92,37 @@ pub fn read_pages(storage: &dyn Storage, used: &UsedPages, visit: &mut dyn Visit
     })
 }
 
+/// Takes a page and its bytes.
+pub type Copy<'a> = dyn FnMut(PageNumber, &[u8]) -> Result<(), StoreError> + 'a;
+
+/// Groups of pages that [`copy_pages`] knows, each a megabyte at most.
+pub const PAGE_GROUPS: u16 = READS;
+
+/// Reads the used pages of a group, in order, while a node may be changing them, and gives their bytes to `copy`. A page
+/// that is torn is read again for a while, as the node may be just writing it.
+///
+/// # Errors
+/// As [`read_page`], of the pages that were in `used` before they are read; what `copy` fails with.
+///
+/// # Panics
+/// When there is no such group.
+pub fn copy_pages(storage: &dyn Storage, used: &UsedPages, group: u16, copy: &mut Copy<'_>) -> Result<(), StoreError> {
+    let mut reader = Reader::new(storage, used);
+    reader.load(group)?;
+    for page in reader.loaded() {
+        let mut state = checked(page, reader.state(page), used);
+        for _ in 0..TORN_READS_MAX {
+            let Err(StoreError::DamagedPage { .. }) = state else { break };
+            thread::sleep(BETWEEN_TORN_READS);
+            state = read_page(storage, page, used, &mut reader.frame);
+        }
+        if let PageState::Used(_) = state? {
+            copy(page, reader.frame.bytes())?;
+        }
+    }
+    Ok(())
+}
+
 /// Reads every used page once, in no order, in several threads, and gives it with its sequence to `visit`, which each
 /// thread calls with a value of its own; returns these. For the start of a node. More threads than processors keep the
 /// disk busy.
@@ -130,7 +166,7 @@ pub fn survey_pages(storage: &dyn Storage, visit: &mut dyn FnMut(PageNumber, &Pa
     let mut reader = Reader::new(storage, &used);
     for read in 0..READS {
         reader.load_what_can_be_read(read);
-        for page in PageNumber::all().skip(usize::from(reader.first)).take(usize::from(PAGES_PER_READ)) {
+        for page in reader.loaded() {
             let state = reader.state(page);
             visit(page, &reader.frame, state);
         }
@@ -196,6 +232,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The pages loaded, in order.
+    fn loaded(&self) -> impl Iterator<Item = PageNumber> + use<> {
+        PageNumber::all().skip(usize::from(self.first)).take(usize::from(PAGES_PER_READ))
+    }
+
     /// Says what a loaded page is, and brings it into the frame if it is used.
     fn state(&mut self, page: PageNumber) -> PageState {
         if page.get() < self.first_data {
@@ -212,7 +253,7 @@ impl<'a> Reader<'a> {
 
     /// Gives the loaded pages to `visit`. One in a hole was never used, or is lost.
     fn visit(&mut self, visit: &mut dyn Visit) -> Result<(), StoreError> {
-        for page in PageNumber::all().skip(usize::from(self.first)).take(usize::from(PAGES_PER_READ)) {
+        for page in self.loaded() {
             if let PageState::Used(sequence) = checked(page, self.state(page), self.used)? {
                 visit(page, &self.frame, sequence);
             }

@@ -7,7 +7,7 @@
 //!   gives free coins random ANs; they are kept, byte for byte. A page of zeros alone becomes a hole.
 //! * `Trades/<AN>`: the payout address of a trade locker, 16 to 120 bytes, named by the AN as 32 hex digits. The
 //!   reference never removes one: those whose AN no coin has are dead and left out. It does not say who came first;
-//!   the times of the files do, as far as anything does.
+//!   the times of the files do, as far as anything does, and an export sets them so.
 //!
 //! An AN is a secret: where such a file is wrong, the error names it by the part of the AN that the market shows.
 
@@ -16,7 +16,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::create::{build, write_pages};
 use super::error::StoreError;
@@ -27,6 +27,9 @@ use super::recovery::{Opened, finish_directory};
 use super::storage::{Directory, Storage};
 use super::wal::Geometry;
 use crate::coin::{CoinRecord, PAGES, PageNumber, PayoutAddress, Place, Secret};
+
+/// How far apart the times of two exported payout addresses are: every file system in use tells them from each other.
+const BETWEEN_TRADES: Duration = Duration::from_secs(1);
 
 /// What was imported.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -60,7 +63,8 @@ pub fn import(from: &Path, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> Res
         let used = write_pages(&directory, &mut |page, frame| importer.page(page, frame), progress)?;
         importer.orders()?;
         let (report, orders) = importer.findings.finish();
-        finish_directory(&directory, Geometry::default(), used, orders)?;
+        let newest = orders.last().map_or(0, |order| order.sequence);
+        finish_directory(&directory, Geometry::default(), used, orders, newest)?;
         Ok(report)
     })
 }
@@ -222,6 +226,15 @@ fn read_address(path: &Path, an: &Secret) -> Result<(SystemTime, Vec<u8>), Store
     read().map_err(StoreError::io("read", &public_name(an)))
 }
 
+/// What was exported.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ExportReport {
+    /// Page files that were ever used; the others are zeros.
+    pub pages: u64,
+    /// Payout addresses.
+    pub orders: u64,
+}
+
 /// Exports an opened data directory, which no node uses, as the reference keeps it, into a new directory: what was
 /// imported comes out byte for byte. `progress` is told the pages done and their number.
 ///
@@ -232,12 +245,14 @@ pub fn export(
     opened: &Opened,
     to: &Path,
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<(), StoreError> {
+) -> Result<ExportReport, StoreError> {
     build(to, |unfinished| {
+        let mut report = ExportReport::default();
         let mut trade_lockers = HashSet::new();
         let mut frame = PageFrame::zeroed();
         for page in PageNumber::all() {
             let state = read_page(storage, page, &opened.used, &mut frame)?;
+            report.pages += u64::from(state != PageState::NeverUsed);
             let path = unfinished.join(page_file(page));
             write_new(&path, &path.to_string_lossy(), |file| match state {
                 PageState::NeverUsed => file.set_len(RECORDS_BYTES as u64),
@@ -251,14 +266,29 @@ pub fn export(
             }
             progress(u64::from(page.get()) + 1, u64::from(PAGES));
         }
-        for order in opened.orders.iter().filter(|order| trade_lockers.contains(&order.an)) {
-            let path = unfinished.join(trade_file(&order.an));
-            write_new(&path, &public_name(&order.an), |file| file.write_all(order.address.as_bytes()))?;
-        }
+        report.orders = export_orders(unfinished, opened, &trade_lockers)?;
         let name = unfinished.to_string_lossy();
         let root = File::open(unfinished).map_err(StoreError::io("open", &name))?;
-        nix::unistd::syncfs(&root).map_err(|error| StoreError::io("sync", &name)(error.into()))
+        nix::unistd::syncfs(&root).map_err(|error| StoreError::io("sync", &name)(error.into()))?;
+        Ok(report)
     })
+}
+
+/// Writes the payout addresses of the trade lockers there are, in the order of their times first come first; returns
+/// how many.
+fn export_orders(root: &Path, opened: &Opened, trade_lockers: &HashSet<Secret>) -> Result<u64, StoreError> {
+    let directory = root.join("Trades");
+    fs::create_dir_all(&directory).map_err(StoreError::io("create", &directory.to_string_lossy()))?;
+    let orders: Vec<&Order> = opened.orders.iter().filter(|order| trade_lockers.contains(&order.an)).collect();
+    let newest = SystemTime::now();
+    for (order, younger) in orders.iter().zip((0..orders.len() as u32).rev()) {
+        let time = newest - BETWEEN_TRADES * younger;
+        write_new(&root.join(trade_file(&order.an)), &public_name(&order.an), |file| {
+            file.write_all(order.address.as_bytes())?;
+            file.set_modified(time)
+        })?;
+    }
+    Ok(orders.len() as u64)
 }
 
 /// Makes a file that is not there, and the directories it is in; an error calls it `name`.
@@ -354,7 +384,8 @@ mod tests {
         assert_eq!((opened.used.count(), opened.orders.len(), opened.sequence), (3, 1, 1));
         assert_eq!(opened.orders[0].an, Secret::new(TRADE_AN));
         assert_eq!(opened.orders[0].address.as_bytes(), b"bc1-an-address-of-btc");
-        export(&directory, &opened, &back, &mut |_, _| {}).unwrap();
+        let exported = export(&directory, &opened, &back, &mut |_, _| {}).unwrap();
+        assert_eq!(exported, ExportReport { pages: 3, orders: 1 });
         for page in PageNumber::all() {
             let [was, is] = [&from, &back].map(|root| fs::read(root.join(page_file(page))).unwrap());
             assert_eq!(was, is, "{page:?}");
@@ -363,6 +394,32 @@ mod tests {
             fs::read_dir(back.join("Trades")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["ab01020304050607080000000501eeee"]);
         assert!(matches!(imported(place.path()).unwrap_err(), StoreError::NotEmpty { .. }));
+    }
+
+    #[test]
+    fn who_came_first_is_kept_by_an_export_and_the_next_import() {
+        let place = tempfile::tempdir().unwrap();
+        let [from, to, back, again] = ["from", "to", "back", "again"].map(|name| place.path().join(name));
+        reference(&from);
+        let page = from.join(page_file(CoinId::new(-8, 0).unwrap().page()));
+        let mut records = fs::read(&page).unwrap();
+        let earlier = [&[0xCD], &TRADE_AN[1..]].concat();
+        records[..16].copy_from_slice(&earlier);
+        replace(&page, &records);
+        let trade = File::options().write(true).open(from.join("Trades/cd01020304050607080000000501eeee")).unwrap();
+        trade.set_modified(SystemTime::now() - Duration::from_secs(7)).unwrap();
+        let orders = |root: &Path| {
+            let directory = Directory::open(root).unwrap();
+            let opened = open_as_it_is(&directory).unwrap();
+            let ans: Vec<u8> = opened.orders.iter().map(|order| order.an.bytes()[0]).collect();
+            (directory, opened, ans)
+        };
+        import(&from, &to, &mut |_, _| {}).unwrap();
+        let (directory, opened, ans) = orders(&to);
+        assert_eq!(ans, [0xCD, 0xAB]);
+        export(&directory, &opened, &back, &mut |_, _| {}).unwrap();
+        import(&back, &again, &mut |_, _| {}).unwrap();
+        assert_eq!(orders(&again).2, ans);
     }
 
     #[test]

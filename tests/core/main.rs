@@ -1,6 +1,7 @@
 //! The node without a machine: shards on a made-up disk, network and clock; and what the README says of it.
 
 mod attacks;
+mod backup;
 mod commands;
 mod common;
 mod model;

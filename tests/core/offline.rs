@@ -19,14 +19,14 @@ use crate::common::{Purse, at_shard, locker_key, trade_an, world_with_coins};
 
 /// What a directory holds: coins in circulation and what trade lockers are sold under.
 #[derive(Clone, PartialEq, Debug)]
-struct Content {
+pub struct Content {
     coins: BTreeMap<CoinId, CoinRecord>,
     orders: BTreeMap<[u8; 16], ([u8; 129], u64)>,
 }
 
 impl Content {
     /// As the next start has it. The directory is left as it is.
-    fn of(memory: &Memory) -> Result<Self, StoreError> {
+    pub fn of(memory: &Memory) -> Result<Self, StoreError> {
         let memory = memory.clone();
         let opened = open_as_it_is(&memory)?;
         let mut coins = BTreeMap::new();
@@ -42,7 +42,7 @@ impl Content {
     }
 
     /// Whether a report counts what is here.
-    fn is_counted_by(&self, report: &Report) -> bool {
+    pub fn is_counted_by(&self, report: &Report) -> bool {
         let count = |den: Denomination, is: fn(Place) -> bool| {
             self.coins.iter().filter(|(coin, record)| coin.denomination() == den && is(record.place())).count() as u64
         };
@@ -79,7 +79,7 @@ fn act(world: &mut World, purse: &mut Purse, round: u8) {
 }
 
 /// Directories in every state an operator meets: killed in the first life, stopped, killed in the second life.
-fn directories(shards: u8, seed: u64) -> [Memory; 3] {
+pub fn directories(shards: u8, seed: u64) -> [Memory; 3] {
     let (mut world, mut purse) = lived(shards, seed);
     let killed = world.storage.clone();
     assert!(world.shut_down());

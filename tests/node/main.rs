@@ -3,6 +3,7 @@
 mod admin;
 mod administration;
 mod audit;
+mod backup;
 mod command_line;
 mod concurrency;
 mod crash;

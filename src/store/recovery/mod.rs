@@ -193,18 +193,20 @@ pub fn initialise(storage: &dyn Storage, geometry: Geometry) -> Result<(), Store
         storage.sync(&path)?;
     }
     storage.sync_directory(files::COINS)?;
-    finish_directory(storage, geometry, UsedPages::none(), Vec::new())
+    finish_directory(storage, geometry, UsedPages::none(), Vec::new(), 0)
 }
 
-/// Adds log and `node` to a directory whose coin files are complete and durable.
+/// Adds log and `node` to a directory whose coin files are complete and durable, with everything up to `sequence` in
+/// place; no order is above it.
 pub fn finish_directory(
     storage: &dyn Storage,
     geometry: Geometry,
     used: UsedPages,
     orders: Vec<Order>,
+    sequence: u64,
 ) -> Result<(), StoreError> {
+    assert!(orders.iter().all(|order| order.sequence <= sequence), "an order is not above the whole");
     storage.create_directory(files::LOGS)?;
-    let sequence = orders.iter().map(|order| order.sequence).max().unwrap_or(0);
     logs::set_up(storage, Vec::new(), &[], &logs::Target { shards: 1, geometry, sequence, used, orders })?;
     let unfinished = format!("{}{}", files::NODE, files::UNFINISHED);
     storage.create(&unfinished, 0, super::storage::Zeros::Hole)?;

@@ -160,7 +160,8 @@ impl Replay {
         Ok(scanned)
     }
 
-    fn take(&mut self, record: &CommitRecord<'_>) -> Result<(), StoreError> {
+    /// Takes a record, the log's or a backup's.
+    pub fn take(&mut self, record: &CommitRecord<'_>) -> Result<(), StoreError> {
         let sequence = record.commit.sequence;
         self.logged = self.logged.max(sequence);
         self.highest = self.highest.max(sequence);

@@ -206,7 +206,7 @@ pub struct Commit {
 pub struct CommitRecord<'a> {
     /// Sequence, time, command.
     pub commit: Commit,
-    checksum: u32,
+    bytes: &'a [u8],
     changes: &'a [u8],
     orders: &'a [u8],
 }
@@ -229,12 +229,17 @@ impl<'a> CommitRecord<'a> {
             && orders.chunks_exact(Order::BYTES).all(|bytes| Order::decode(bytes).is_some());
         let commit =
             Commit { sequence: be_u64(record, 8), unix_ms: be_u64(record, 16), group: record[24], code: record[25] };
-        decodes.then_some((Self { commit, checksum: be_u32(record, 4), changes, orders }, rest))
+        decodes.then_some((Self { commit, bytes: record, changes, orders }, rest))
     }
 
     /// The CRC-32C of all it says.
     pub fn checksum(&self) -> u32 {
-        self.checksum
+        be_u32(self.bytes, 4)
+    }
+
+    /// Itself, as it was decoded.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
     }
 
     /// Its changes.

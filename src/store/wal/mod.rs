@@ -7,7 +7,7 @@
 //! * [`mod@format`]: batches and commit records, byte by byte
 //! * [`writer`]: [`Log`], the state machine that fills batches and keeps the ring
 //! * [`batches`]: follows the chain of batches
-//! * [`scanner`]: [`scan`], what recovery reads
+//! * [`scanner`]: [`scan`], what recovery reads; [`scan_up_to`], what a backup reads while the log goes on
 //! * [`listing`]: all that is in a segment
 //!
 //! Invariants: a batch never spans segments. Batch numbers of a log are consecutive and never used twice under one
@@ -36,5 +36,5 @@ mod tests;
 
 pub use batches::{Batches, Source};
 pub use format::{Change, Commit, CommitRecord, Geometry, LogTail, PlaceKind, WINDOW, record_bytes};
-pub use scanner::{Lost, Scanned, scan, wrong_segments};
+pub use scanner::{Lost, Scanned, scan, scan_up_to, wrong_segments};
 pub use writer::{Counters, FullSegment, Log, LogStart, LogWrite, Ticket};

@@ -69,19 +69,7 @@ pub fn scan(
     source: &Source,
     visit: &mut dyn FnMut(&CommitRecord<'_>) -> Result<(), StoreError>,
 ) -> Result<Scanned, StoreError> {
-    let mut scanner = Scanner {
-        storage,
-        source,
-        batches: Batches::new(storage, *source)?,
-        scanned: Scanned {
-            next_batch: source.tail.batch,
-            previous_crc: source.tail.previous_crc,
-            records: 0,
-            highest_sequence: 0,
-            lost: None,
-            is_cut_off: false,
-        },
-    };
+    let mut scanner = Scanner::new(storage, source)?;
     while let Some(header) = scanner.batches.advance()? {
         scanner.visit_records(&header, visit)?;
     }
@@ -95,6 +83,28 @@ pub fn scan(
     Ok(scanner.scanned)
 }
 
+/// Gives every commit record of a log that goes on to `visit`, in their order, up to those of batch `last`, which is
+/// durable; nothing that `source` speaks of is recycled meanwhile.
+///
+/// # Errors
+/// [`StoreError::LostBatch`] where one of these batches is not whole; else as [`scan`].
+pub fn scan_up_to(
+    storage: &dyn Storage,
+    source: &Source,
+    last: u64,
+    visit: &mut dyn FnMut(&CommitRecord<'_>) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut scanner = Scanner::new(storage, source)?;
+    while scanner.batches.next_batch() <= last {
+        let Some(header) = scanner.batches.advance()? else {
+            let ((segment, offset), batch) = (scanner.batches.due(), scanner.batches.next_batch());
+            return Err(StoreError::LostBatch { path: files::segment(source.writer, segment), offset, batch });
+        };
+        scanner.visit_records(&header, visit)?;
+    }
+    Ok(())
+}
+
 struct Scanner<'a> {
     storage: &'a dyn Storage,
     source: &'a Source,
@@ -102,7 +112,20 @@ struct Scanner<'a> {
     scanned: Scanned,
 }
 
-impl Scanner<'_> {
+impl<'a> Scanner<'a> {
+    /// A scanner that has read nothing yet.
+    fn new(storage: &'a dyn Storage, source: &'a Source) -> Result<Self, StoreError> {
+        let scanned = Scanned {
+            next_batch: source.tail.batch,
+            previous_crc: source.tail.previous_crc,
+            records: 0,
+            highest_sequence: 0,
+            lost: None,
+            is_cut_off: false,
+        };
+        Ok(Self { storage, source, batches: Batches::new(storage, *source)?, scanned })
+    }
+
     fn visit_records(
         &mut self,
         header: &BatchHeader,

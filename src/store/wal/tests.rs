@@ -271,6 +271,43 @@ fn rot_in_any_batch_but_the_last_is_reported_with_its_place() {
     assert!(sequences(&memory, &source(TAIL)).unwrap().1.lost.is_some());
 }
 
+#[test]
+fn what_is_kept_is_not_recycled_and_is_read_up_to_a_batch_while_the_log_goes_on() {
+    let read = |memory: &Memory, last| {
+        let mut sequences = Vec::new();
+        scan_up_to(memory, &source(TAIL), last, &mut |record| {
+            sequences.push(record.commit.sequence);
+            Ok(())
+        })
+        .map(|()| sequences)
+    };
+    let memory = memory();
+    let mut log = Log::new(start(TAIL), SMALL);
+    assert_eq!((log.last().batch(), read(&memory, 6).unwrap()), (6, vec![]));
+    append_and_write(&memory, &mut log, 1..=10, 100);
+    log.keep_above(Some(7));
+    assert!(!log.gains_by_checkpoint() && !log.is_full_of_kept(), "the first segment has record 8");
+    let last = log.last();
+    assert_eq!((last.batch(), last), (16, log.durable()));
+    let ticket = append(&mut log, 11, 100).unwrap();
+    assert_eq!(log.last(), ticket);
+    let write = log.next_write().unwrap();
+    assert!(log.last() == ticket && log.durable() == last);
+    to_disk(&memory, &write);
+    log.written(write.segment, write.offset, write.bytes);
+    append_and_write(&memory, &mut log, 12..=18, 100);
+    assert!(log.is_full_of_kept() && !log.needs_checkpoint());
+    assert_eq!(read(&memory, last.batch()).unwrap(), (1..=10).collect::<Vec<u64>>());
+    assert_eq!(read(&memory, log.last().batch()).unwrap(), (1..=18).collect::<Vec<u64>>());
+    memory.flip(&files::segment(2, 1), 100);
+    let lost = read(&memory, last.batch()).unwrap_err().to_string();
+    assert_eq!(lost, "log/2/segment-1 is damaged at offset 0, batch 15 with answered commands is lost");
+    log.keep_above(Some(8));
+    assert_eq!(log.recyclable(u64::MAX).map(|tail| tail.segment), Some(1), "all of the first segment is in place");
+    log.keep_above(None);
+    assert_eq!(log.recyclable(u64::MAX).map(|tail| tail.segment), Some(2));
+}
+
 /// A segment that is missing matters where the next batch may be due: never beyond the one after the last batch.
 #[test]
 fn a_log_is_cut_off_where_a_batch_may_have_been() {

@@ -140,6 +140,8 @@ pub struct Log {
     /// The same as whole blocks on disk.
     waiting_disk_bytes: u64,
     reserved_disk_bytes: u64,
+    /// Segments with records above this sequence are not recycled.
+    kept_above: Option<u64>,
     counters: Counters,
 }
 
@@ -172,6 +174,7 @@ impl Log {
             reserved_record_bytes: 0,
             waiting_disk_bytes: 0,
             reserved_disk_bytes: 0,
+            kept_above: None,
             counters: Counters::default(),
         }
     }
@@ -320,6 +323,11 @@ impl Log {
         Ticket(self.in_flight.front().map_or(self.next_number, |write| write.number) - 1)
     }
 
+    /// The last ticket given: everything appended so far has this one or an earlier one.
+    pub fn last(&self) -> Ticket {
+        Ticket(self.next_number + self.waiting.len() as u64 - 1)
+    }
+
     /// Whether everything appended is durable.
     pub fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.in_flight.is_empty()
@@ -377,6 +385,7 @@ impl Log {
     /// The tail to put into the control block once everything up to `sequence` is in place; `None` where that
     /// recycles no segment. Until [`Log::release`] nothing is overwritten.
     pub fn recyclable(&self, sequence: u64) -> Option<LogTail> {
+        let sequence = sequence.min(self.kept_above.unwrap_or(u64::MAX));
         let durable = self.durable().0;
         let needed = |segment: &Segment| {
             let kept = segment.archived || mutant::is(Mutant::ArchiveNotAwaited);
@@ -387,6 +396,21 @@ impl Log {
             0 => None,
             first => Some(self.segments[first].start),
         }
+    }
+
+    /// Keeps all records above a sequence, for a backup that is going to read them; `None`: none any more.
+    pub fn keep_above(&mut self, sequence: Option<u64>) {
+        self.kept_above = sequence;
+    }
+
+    /// Whether records are kept for a backup.
+    pub fn is_kept(&self) -> bool {
+        self.kept_above.is_some()
+    }
+
+    /// Whether the last free segment was begun while records are kept: what is left of it is for a checkpoint's time.
+    pub fn is_full_of_kept(&self) -> bool {
+        self.is_kept() && self.segments.len() == usize::from(self.geometry.segments)
     }
 
     /// The control block with `tail` is durable: the segments before it may be overwritten.

@@ -1,0 +1,127 @@
+//! `raida backup`: one file with everything that a node has.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+
+use raida::store::backup::End;
+use raida::store::backup::reader::check;
+use raida::store::backup::snapshot::back_up_at_rest;
+use raida::store::error::StoreError;
+use raida::store::files::UNFINISHED;
+use raida::store::recovery::open_as_it_is;
+use raida::store::storage::Directory;
+
+use super::exit::{ExitStatus, Failure};
+use super::offline::{data_failure, progress_bar, refuse_no_directory, store_failure};
+use super::serve::say;
+
+/// Write everything that a node has into one file, to be restored with `raida restore`
+///
+/// A data directory whose node was killed is recovered first, as the next start would do. The file is compressed, ends
+/// with a checksum, and is read back before it gets its name: a file of that name is whole. It has every secret: who reads
+/// it owns every coin.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  raida backup --data /var/lib/raida/data --to /backup/raida-3.backup")]
+pub struct Arguments {
+    /// The data directory, which no node serves
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// The file to make; not there yet
+    #[arg(long, value_name = "FILE")]
+    to: PathBuf,
+}
+
+/// Backs up, with a progress bar where standard error is a terminal.
+pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let Arguments { data, to } = arguments;
+    refuse_no_directory(data)?;
+    let directory = Directory::open(data).map_err(store_failure)?;
+    let file = NewFile::create(to)?;
+    let opened = open_as_it_is(&directory).map_err(|error| data_failure(error, data))?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    let (bar, mut progress) = progress_bar();
+    let written = back_up_at_rest(&directory, &opened, BufWriter::new(&file.file), now, &mut progress);
+    bar.finish_and_clear();
+    let (end, _) = written.map_err(|error| data_failure(error, data))?;
+    let length = file.finish()?;
+    say(&summary(&end, length))
+}
+
+/// What is in a backup, a line each.
+fn summary(end: &End, length: u64) -> String {
+    let End { sequence, pages, orders, records } = end;
+    format!(
+        "sequence         {sequence}\npages            {pages}\npayout addresses {orders}\nlog records      \
+         {records}\nbytes            {length}"
+    )
+}
+
+/// A file that has its name only when it is complete; what is left of one that is not is removed.
+struct NewFile {
+    to: PathBuf,
+    unfinished: PathBuf,
+    file: File,
+}
+
+impl NewFile {
+    /// Makes the file under another name.
+    fn create(to: &Path) -> Result<Self, Failure> {
+        let failure = |error: io::Error| Failure::new(ExitStatus::Machine, format!("cannot write {to:?}: {error}"));
+        if to.try_exists().map_err(failure)? {
+            return Err(Failure::new(ExitStatus::Usage, format!("{} is there already", to.display())));
+        }
+        let mut unfinished = to.as_os_str().to_os_string();
+        unfinished.push(UNFINISHED);
+        let unfinished = PathBuf::from(unfinished);
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&unfinished);
+        Ok(Self { to: to.to_path_buf(), unfinished, file: file.map_err(failure)? })
+    }
+
+    /// Reads the backup back, makes it durable and gives it its name; returns its length.
+    fn finish(mut self) -> Result<u64, Failure> {
+        let name = self.to.to_string_lossy().into_owned();
+        let length = check(&mut self.file).map_err(store_failure)?;
+        self.put_in_place().map_err(|error| store_failure(StoreError::io("create", &name)(error)))?;
+        Ok(length)
+    }
+
+    fn put_in_place(&self) -> io::Result<()> {
+        let parent = self.to.parent().filter(|parent| !parent.as_os_str().is_empty());
+        self.file.sync_all()?;
+        fs::rename(&self.unfinished, &self.to)?;
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        // Gone if it has its name.
+        let _ = fs::remove_file(&self.unfinished);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_file_without_its_checksum_gets_no_name_and_leaves_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        let to = place.path().join("file");
+        let mut file = NewFile::create(&to).unwrap();
+        file.file.write_all(b"RBK1").unwrap();
+        let failure = file.finish().unwrap_err();
+        assert!(failure.status == ExitStatus::Data && failure.line.contains("too short"), "{failure:?}");
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+        fs::write(&to, "mine").unwrap();
+        assert_eq!(NewFile::create(&to).err().map(|failure| failure.status), Some(ExitStatus::Usage));
+    }
+}
