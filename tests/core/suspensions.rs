@@ -161,7 +161,8 @@ fn a_held_trade_locker_is_neither_listed_nor_bought_nor_taken_back() {
         for key in [None, Some(locker_key(3))] {
             assert_eq!(status(world, RemoveTradeLocker, &payload::take_back(ans[0], key)), Status::LockerUsed);
         }
-        let again = sale(purse, &purse.take(1), ans[0]);
+        let coins = purse.take(1);
+        let again = sale(purse, &coins, ans[0]);
         assert_eq!(status(world, PutForSale, &again), Status::LockerUsed);
         // An equal offer is sold before it; then there is only the held one.
         let key = locker_key(4);
