@@ -30,7 +30,9 @@ fn watched(folder: &Path) -> (Node, String) {
 
 fn get(admin: &str, path: &str) -> (String, String) {
     let mut stream = TcpStream::connect(admin).expect("it listens");
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {admin}\r\n\r\n").as_bytes()).expect("it reads");
+    stream
+        .write_all(format!("GET {path} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n").as_bytes())
+        .expect("it reads");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");

@@ -20,7 +20,7 @@ fn a_refused_write_is_one_line_without_a_secret() {
     };
     ask(0, &wallet, &["store", "--key", "ABC-1234", "--coins", "0:0"]);
     ask(1, &stale, &["store", "--key", "XYZ-9999", "--coins", "0:0"]);
-    ask(1, &stale, &["remove", "--key", "NOT-0000"]);
+    ask(1, &stale, &["remove", "--key", "NOT-0000", "--coins", "0:5"]);
     // A read is no write.
     ask(1, &stale, &["peek", "--key", "NOT-0000"]);
 
