@@ -247,26 +247,36 @@ fn probe_kernel() -> Result<(), RingError> {
 /// Threads that read pages, at least: while some wait for the disk others work.
 const READERS: usize = 4;
 
+/// What a thread reads pages with, and what they say of each shard's lists.
+#[derive(Default)]
+struct Reading {
+    views: PageViews,
+    listed: Vec<Listed>,
+}
+
 /// Makes the shards from their pages: read once by several threads, then each shard's views by a thread of its own.
 fn load(directory: &Directory, opened: &Opened, options: &NodeOptions) -> Result<Vec<Shard>, StoreError> {
     let settings = &options.settings;
     let shards = settings.shards;
-    let of_shard = |shard| Mutex::new((ShardBuilder::new(ShardId(shard), settings.clone()), Listed::default()));
+    let of_shard = |shard| Mutex::new(ShardBuilder::new(ShardId(shard), settings.clone()));
     let builders: Vec<_> = (0..shards).map(of_shard).collect();
-    let builder = |shard: ShardId| builders[shard.index()].lock().expect("nobody panics with it");
     let threads = READERS.max(usize::from(shards));
-    read_all_pages(directory, &opened.used, threads, |views: &mut PageViews, page, frame, sequence| {
-        views.derive(page, frame);
-        builder(page_owner(page, shards)).0.page(page, frame, sequence, &views.free);
-        views.listed.sort_unstable_by_key(|(_, place)| home(place, shards));
-        for of_home in views.listed.chunk_by(|(_, a), (_, b)| home(a, shards) == home(b, shards)) {
-            let mut home = builder(home(&of_home[0].1, shards));
-            of_home.iter().for_each(|&(coin, place)| home.1.add(coin, place));
-        }
-    })?;
+    let mut readings =
+        read_all_pages(directory, &opened.used, threads, |reading: &mut Reading, page, frame, sequence| {
+            let Reading { views, listed } = reading;
+            views.derive(page, frame);
+            let builder = &builders[page_owner(page, shards).index()];
+            builder.lock().expect("nobody panics with it").page(page, frame, sequence, &views.free);
+            listed.resize_with(usize::from(shards), Listed::default);
+            for &(coin, place) in &views.listed {
+                listed[home(&place, shards).index()].add(coin, place);
+            }
+        })?;
     let geometry = options.geometry;
-    let builds = builders.into_iter().map(|builder| {
-        let (builder, listed) = builder.into_inner().expect("nobody panics with it");
+    let builds = builders.into_iter().enumerate().map(|(shard, builder)| {
+        let builder = builder.into_inner().expect("nobody panics with it");
+        let of_shard = readings.iter_mut().filter_map(|reading| reading.listed.get_mut(shard));
+        let listed = of_shard.map(std::mem::take).collect();
         move || builder.build(listed, opened, geometry, &mut SystemEntropy::new())
     });
     Ok(in_threads(builds).collect())

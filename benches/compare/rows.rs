@@ -7,7 +7,7 @@ use std::path::Path;
 use raida::store::wal::record_bytes;
 
 use super::Bench;
-use super::processes::{Outcome, Sample, Server, load, log_alone, prepare};
+use super::processes::{Outcome, Sample, Server, load, load_beside, log_alone, prepare};
 
 /// A row.
 pub struct Row {
@@ -88,7 +88,11 @@ pub const ROWS: &[Row] = &[
         let words = ["--operation locker --coins 3 --in-flight 256"; 2];
         two_nodes(bench, [(HALF, &[]), (OTHER, &["--durability", "none"])], words, 0.60..=f64::MAX)
     }),
-    row(("locker-1", "put, remove 3, p50, beside one append", "UDP", "1"), "≤ 1.3", locker_beside_append),
+    row(
+        ("locker-1", "put, remove 3, p50, load on the node's processor, beside one append", "UDP", "1"),
+        "≤ 1.3",
+        locker_beside_append,
+    ),
     row(("million", "peek, 1,000,000 lockers beside 1,000", "UDP", "64"), "≥ 0.95", |bench| {
         let words = ["--operation peek --lockers 1000000 --in-flight 64", "--operation peek --in-flight 64"];
         two_nodes(bench, [(MILLION, &[]), (HALF, &[])], words, 0.95..=f64::MAX)
@@ -99,7 +103,7 @@ pub const ROWS: &[Row] = &[
     }),
     row(("start", "start of 15,360,000 coins, beside reading", "–", "–"), "≤ 1.5, ≤ 1 s", disk::start),
     row(("memory", "memory with 1,000,000 lockers of 3, beside its bound", "–", "–"), "≤ 1", memory),
-    row(("cold", "warm detect, p99, beside cold reads", "UDP", "8"), "≤ 2", disk::cold),
+    row(("cold", "warm detect, p99, beside reads that are cold and kept", "UDP", "8"), "≤ 2", disk::cold),
     row(
         ("checkpoint", "put, remove 3, p99, with checkpoints beside without", "UDP", "20,000/s"),
         "≤ 3",
@@ -216,7 +220,7 @@ fn locker_beside_append(bench: &Bench) -> Outcome<Measured> {
     let node = node(bench, HALF, &[])?;
     let file = bench.place.join("floor-log");
     let sides = bench.in_turns(
-        || load(&node, "--operation locker --coins 3 --in-flight 1", bench.seconds),
+        || load_beside(&node, "--operation locker --coins 3 --in-flight 1", bench.seconds),
         || log_alone(&bench.floor, &file, record_bytes(3, 0), bench.seconds),
         p50s,
     )?;

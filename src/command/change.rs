@@ -28,7 +28,7 @@ pub(super) fn offered(
     draft: &mut Draft,
 ) -> Result<Next, Status> {
     let den = target_denomination(operation, den)?.get();
-    ChangeOffer::append(&mut draft.answer, den, findings.coins.iter().map(|coin| coin.serial_number().get()));
+    ChangeOffer::append(&mut draft.answer, den, findings.serial_numbers.iter().map(|sn| sn.get()));
     Ok(Next::Answer(Status::Success))
 }
 

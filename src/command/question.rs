@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::coin::{CoinId, DENOMINATIONS, Denomination, Secret, TradeCoin};
+use crate::coin::{CoinId, DENOMINATIONS, Denomination, Secret, SerialNumber, TradeCoin};
 
 /// A question. Those about places are answered under a shared lock, so that the answer is of one moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,8 +60,10 @@ pub struct Findings {
     pub allowed: bool,
     /// To `Offer` and `OfferFor`: the trade locker's AN, if there is one.
     pub an: Option<Secret>,
-    /// To `Locker`, `Offer`, `OfferFor` and `SerialNumbers`.
+    /// To `Locker`, `Offer` and `OfferFor`.
     pub coins: Vec<CoinId>,
+    /// To `SerialNumbers`, in the order of the search.
+    pub serial_numbers: Vec<SerialNumber>,
     /// To `Offers`, in the order of their sequence.
     pub offers: Vec<ListedOffer>,
     /// To `Circulation`, by denomination.
@@ -87,6 +89,7 @@ impl Findings {
         self.an = None;
         self.coins.clear();
         self.coins.shrink_to(KEPT);
+        self.serial_numbers.clear();
         self.offers.clear();
         self.circulation = [0; DENOMINATIONS];
     }

@@ -9,10 +9,13 @@
 //!
 //! Invariant: a summary bit is set exactly where something below it is; `free` counts the free bits.
 
+use std::ops::Range;
+
 use bitvec::prelude::{BitBox, Lsb0, bitvec};
 
 use crate::coin::{
     COINS, COINS_PER_PAGE, CoinId, DENOMINATIONS, Denomination, PAGES_PER_DENOMINATION, PageNumber, SERIAL_NUMBERS,
+    SerialNumber,
 };
 
 use super::interface::ShardId;
@@ -91,6 +94,14 @@ impl WordNumber {
         Self::in_denomination(den, number).expect("a word of the denomination")
     }
 
+    /// Its place among the words of its shard.
+    ///
+    /// # Panics
+    /// When it is another shard's.
+    pub fn slot(self, slots: PageSlots) -> WordSlot {
+        WordSlot::of_page(slots.slot(self.page()), self.in_page())
+    }
+
     /// Its place, 0..16,000, in the order in which a search from `start` visits the words of the denomination:
     /// the page of `start` from there on and around, then the pages that follow and around, words 0..16 of each.
     /// The number of shards does not matter to it.
@@ -106,6 +117,22 @@ impl WordNumber {
             let pages = page.in_denomination() + PAGES_PER_DENOMINATION - first.in_denomination();
             pages % PAGES_PER_DENOMINATION * WORDS_PER_PAGE + self.in_page() as u16
         }
+    }
+}
+
+/// The place of a word among its shard's: what a shard keeps per word is an array of 16 for each of its pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WordSlot(u32);
+
+impl WordSlot {
+    /// The place of a word of the page at `page_slot`, see [`PageSlots`].
+    const fn of_page(page_slot: usize, in_page: usize) -> Self {
+        Self((page_slot * PAGE_WORDS + in_page) as u32)
+    }
+
+    /// Its number, for indexing.
+    pub const fn index(self) -> usize {
+        self.0 as usize
     }
 }
 
@@ -132,9 +159,10 @@ pub struct FoundWord {
 }
 
 impl FoundWord {
-    /// Its free coins, in order.
-    pub fn coins(self) -> impl ExactSizeIterator<Item = CoinId> {
-        ones(self.free).map(move |bit| self.word.coin(bit as u32))
+    /// The serial numbers of its free coins, in order.
+    pub fn serial_numbers(self) -> impl Iterator<Item = SerialNumber> {
+        let first = self.word.coin(0).serial_number().get();
+        ones(self.free).map(move |bit| SerialNumber::new(first + bit as u32).expect("words lie in one denomination"))
     }
 }
 
@@ -218,50 +246,51 @@ impl FreeMap {
 
     /// Adds words with free coins to `found`, in the order of [`WordNumber::rank_from`]`(start)`, until they
     /// have `wanted_coins` between them or the shard has no more. Only the shard's own pages are visited, and of
-    /// the words with free coins only those that `usable` accepts are taken.
+    /// the words with free coins only those that `take` accepts are taken; it is asked once for each.
     ///
-    /// Full words cost nothing; words with free coins that `usable` refuses cost a call each, 16,000 at the most.
+    /// Full words cost nothing; words with free coins that `take` refuses cost a call each, 16,000 at the most.
     /// The shards' finds, merged by rank, are what one shard with all pages would have found.
     pub fn search(
         &self,
         start: WordNumber,
         which: SearchPages,
         wanted_coins: usize,
-        mut usable: impl FnMut(WordNumber) -> bool,
+        mut take: impl FnMut(WordSlot) -> bool,
         found: &mut Vec<FoundWord>,
     ) {
+        if wanted_coins == 0 {
+            return;
+        }
         let first = start.page();
-        let den = first.denomination();
         let mut coins = 0;
-        let mut take = |word: WordNumber| {
-            if usable(word) {
-                let free = self.word(word);
-                found.push(FoundWord { rank: word.rank_from(start), word, free });
+        // Looks at a word with free coins; says whether to go on.
+        let mut look = |page: PageNumber, page_slot: usize, in_page: usize, rank: u16| {
+            let slot = WordSlot::of_page(page_slot, in_page);
+            if take(slot) {
+                let free = self.coins.as_raw_slice()[slot.index()];
+                found.push(FoundWord { rank, word: WordNumber::of_page(page, in_page), free });
                 coins += free.count_ones() as usize;
             }
             coins < wanted_coins
         };
-        if wanted_coins == 0 {
-            return;
-        }
         if which != SearchPages::OtherPages && self.slots.owns(first) {
+            let slot = self.slots.slot(first);
             // Bit i of the turned words is the word i after the start, around the page.
-            let words = self.words_of(self.slots.slot(first)).rotate_right(start.in_page() as u32);
-            if !ones(words).all(|after| take(WordNumber::of_page(first, (start.in_page() + after) % PAGE_WORDS))) {
+            let words = self.words_of(slot).rotate_right(start.in_page() as u32);
+            if !ones(words).all(|after| look(first, slot, (start.in_page() + after) % PAGE_WORDS, after as u16)) {
                 return;
             }
         }
         if which != SearchPages::FirstPage {
-            let slots = self.slots_of(den);
+            let slots = self.slots_of(first.denomination());
             let (after, before) = (self.slots.first_at(first.get() + 1), self.slots.first_at(first.get()));
-            let pages = [after..slots.end, slots.start..before].into_iter().flat_map(|part| {
-                let first = part.start;
-                self.pages[part].iter_ones().map(move |slot| first + slot)
-            });
-            for slot in pages {
-                let page = self.slots.page(slot);
-                if !ones(self.words_of(slot)).all(|in_page| take(WordNumber::of_page(page, in_page))) {
-                    return;
+            for (part, wrapped) in [(after..slots.end, 0), (slots.start..before, PAGES_PER_DENOMINATION)] {
+                for slot in ones_of(self.pages.as_raw_slice(), part) {
+                    let page = self.slots.page(slot);
+                    let rank = (page.get() + wrapped - first.get()) * WORDS_PER_PAGE;
+                    if !ones(self.words_of(slot)).all(|in_page| look(page, slot, in_page, rank + in_page as u16)) {
+                        return;
+                    }
                 }
             }
         }
@@ -272,7 +301,7 @@ impl FreeMap {
     /// # Panics
     /// When it is another shard's.
     pub fn word(&self, word: WordNumber) -> u64 {
-        self.coins.as_raw_slice()[self.slots.slot(word.page()) * PAGE_WORDS + word.in_page()]
+        self.coins.as_raw_slice()[word.slot(self.slots).index()]
     }
 
     /// The summary of a page's 16 words.
@@ -282,7 +311,7 @@ impl FreeMap {
     }
 
     /// The places of a denomination's pages.
-    fn slots_of(&self, den: Denomination) -> std::ops::Range<usize> {
+    fn slots_of(&self, den: Denomination) -> Range<usize> {
         let first = den.index() as u16 * PAGES_PER_DENOMINATION;
         self.slots.first_at(first)..self.slots.first_at(first + PAGES_PER_DENOMINATION)
     }
@@ -290,6 +319,17 @@ impl FreeMap {
     fn bit(&self, coin: CoinId) -> usize {
         self.slots.slot(coin.page()) * COINS_PER_PAGE as usize + coin.slot()
     }
+}
+
+/// The places of the set bits in a range of many, the lowest first.
+fn ones_of(bits: &[u64], range: Range<usize>) -> impl Iterator<Item = usize> {
+    const BITS: usize = u64::BITS as usize;
+    (range.start / BITS..range.end.div_ceil(BITS)).flat_map(move |at| {
+        let first = at * BITS;
+        let (from, to) = (range.start.saturating_sub(first), (range.end - first).min(BITS));
+        let mask = u64::MAX << from & u64::MAX >> (BITS - to);
+        ones(bits[at] & mask).map(move |bit| first + bit)
+    })
 }
 
 /// The places of the set bits, the lowest first.
@@ -400,7 +440,7 @@ mod tests {
         map.search(word(7), SearchPages::OtherPages, 1, |_| true, &mut found);
         assert_eq!(found, [expected(16, 16)]);
         found.clear();
-        map.search(word(7), SearchPages::All, 1, |word| word.in_page() == 3, &mut found);
+        map.search(word(7), SearchPages::All, 1, |slot| slot.index() % PAGE_WORDS == 3, &mut found);
         assert_eq!(found, [expected(12, 3)]);
         found.clear();
         map.search(word(7), SearchPages::All, 0, |_| true, &mut found);

@@ -17,7 +17,7 @@ use crate::coin::{CoinId, Secret};
 
 use super::coin_lists::{CoinList, CoinLists};
 use super::keyed_hash::KeyedHash;
-use super::number_table::{NumberTable, in_parts};
+use super::number_table::{NumberTable, in_groups};
 use super::partition::{key_prefix, prefix_number};
 use super::slots::{Links, NONE, Slots, slot_with_links};
 
@@ -56,20 +56,21 @@ impl Lockers {
         Self::with_capacity(hash, 0)
     }
 
-    /// The lockers of these coins, a quarter of the time that entering one after the other takes.
+    /// The lockers of these coins, in a fraction of the time that entering one after the other takes.
     ///
     /// # Panics
     /// When a coin is there twice.
-    pub fn of(hash: KeyedHash, coins: Vec<(CoinId, Secret)>) -> Self {
-        let mut made = Self::with_capacity(hash, coins.len());
-        for (coin, key) in in_parts(coins, |(_, key)| hash.bytes(key.bytes())) {
+    pub fn of(hash: KeyedHash, coins: Vec<Vec<(CoinId, Secret)>>) -> Self {
+        let count = coins.iter().map(Vec::len).sum();
+        let mut made = Self::with_capacity(hash, count);
+        for (coin, key) in in_groups(count, coins.into_iter().flatten(), |(_, key)| hash.bytes(key.bytes())) {
             let number = made.find(&key).unwrap_or_else(|| made.open_by_key(&key));
             made.coins.enter(&mut made.lockers[number].coins, number, coin);
         }
-        let numbers = 0..made.lockers.len() as u32;
         let lockers = &made.lockers;
-        let numbers = in_parts(numbers, |number| hash.number(prefix_number(lockers[*number].prefix())));
-        numbers.for_each(|number| made.open_by_prefix(number));
+        let prefixes = lockers.numbers().map(|number| (lockers[number].prefix(), number));
+        let prefixes = in_groups(lockers.len(), prefixes, |(prefix, _)| hash.number(prefix_number(*prefix)));
+        prefixes.for_each(|(prefix, number)| made.open_by_prefix(prefix, number));
         made
     }
 
@@ -146,30 +147,27 @@ impl Lockers {
     /// Makes the empty locker of a key that has none.
     fn open(&mut self, key: &Secret) -> u32 {
         let number = self.open_by_key(key);
-        self.open_by_prefix(number);
+        self.open_by_prefix(key_prefix(key), number);
         number
     }
 
-    /// Makes an empty locker, found by its key and not yet by its prefix.
+    /// Makes an empty locker, found by its key and not yet by its prefix, in a ring of its own.
     fn open_by_key(&mut self, key: &Secret) -> u32 {
         let hash = self.hash;
         let number = self.lockers.insert(Locker { key: *key, ..Locker::default() });
+        self.lockers.append(&mut { NONE }, number);
         let lockers = &self.lockers;
         self.by_key.insert(hash.bytes(key.bytes()), number, |other| hash.bytes(lockers[other].key.bytes()));
         number
     }
 
     /// Has a locker found by its prefix too.
-    fn open_by_prefix(&mut self, number: u32) {
+    fn open_by_prefix(&mut self, prefix: [u8; 5], number: u32) {
         let (hash, lockers) = (self.hash, &mut self.lockers);
-        let prefix = lockers[number].prefix();
         let prefix_hash = |prefix| hash.number(prefix_number(prefix));
         match self.by_prefix.find_mut(prefix_hash(prefix), |other| lockers[other].prefix() == prefix) {
             Some(first) => lockers.append(first, number),
-            None => {
-                lockers.append(&mut { NONE }, number);
-                self.by_prefix.insert(prefix_hash(prefix), number, |other| prefix_hash(lockers[other].prefix()));
-            }
+            None => self.by_prefix.insert(prefix_hash(prefix), number, |other| prefix_hash(lockers[other].prefix())),
         }
     }
 

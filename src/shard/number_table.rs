@@ -12,6 +12,8 @@ use std::vec;
 use hashbrown::HashTable;
 
 const PARTS: usize = 256;
+/// Groups of parts: few, so that the processor keeps the ends of as many lists at hand.
+const GROUPS: usize = 32;
 
 /// Numbers by hash. Its callers compare the things themselves.
 pub struct NumberTable {
@@ -26,9 +28,7 @@ impl NumberTable {
 
     /// No numbers yet, and room for so many, evenly spread.
     pub fn with_capacity(numbers: usize) -> Self {
-        // The fullest of many parts has somewhat more than its share.
-        let part = numbers / PARTS + numbers / PARTS / 8;
-        Self { parts: (0..PARTS).map(|_| HashTable::with_capacity(part)).collect() }
+        Self { parts: (0..PARTS).map(|_| HashTable::with_capacity(share(numbers, PARTS))).collect() }
     }
 
     /// The number of this hash that `is_it` says yes to.
@@ -59,11 +59,21 @@ impl NumberTable {
     }
 }
 
-/// Things in the order of their hashes' parts. Who enters many in this order finds what he touches in the processor's cache.
-pub fn in_parts<T>(things: impl IntoIterator<Item = T>, hash_of: impl Fn(&T) -> u64) -> Flatten<vec::IntoIter<Vec<T>>> {
-    let mut parts: Vec<Vec<T>> = (0..PARTS).map(|_| Vec::new()).collect();
-    things.into_iter().for_each(|thing| parts[part(hash_of(&thing))].push(thing));
-    parts.into_iter().flatten()
+/// So many things, grouped by the parts of their hashes. Who enters many group by group finds what he touches in the
+/// processor's cache.
+pub fn in_groups<T>(
+    count: usize,
+    things: impl Iterator<Item = T>,
+    hash_of: impl Fn(&T) -> u64,
+) -> Flatten<vec::IntoIter<Vec<T>>> {
+    let mut groups: Vec<Vec<T>> = (0..GROUPS).map(|_| Vec::with_capacity(share(count, GROUPS))).collect();
+    things.for_each(|thing| groups[part(hash_of(&thing)) % GROUPS].push(thing));
+    groups.into_iter().flatten()
+}
+
+/// Room for one of many equal shares: the fullest has somewhat more than the others.
+const fn share(things: usize, shares: usize) -> usize {
+    things / shares + things / shares / 8
 }
 
 impl Default for NumberTable {

@@ -10,7 +10,7 @@
 use crate::coin::CoinId;
 use crate::mutant::{self, Mutant};
 
-use super::free_map::{WORDS_PER_PAGE, WordNumber};
+use super::free_map::{WORDS_PER_PAGE, WordNumber, WordSlot};
 use super::interface::ShardId;
 use super::partition::PageSlots;
 
@@ -40,27 +40,18 @@ impl Reservations {
         Self { slots, holders, duration_us }
     }
 
-    /// Whether a session may reserve a word: nobody holds it any more, or the session itself does.
-    ///
-    /// # Panics
-    /// When the word is another shard's.
-    pub fn available(&self, word: WordNumber, session: u32, now_us: u64) -> bool {
-        let holder = self.holders[self.index(word)];
-        holder.session == session || holder.until_us <= now_us || mutant::is(Mutant::PromisedTwice)
-    }
-
     /// Reserves a word for a session, or renews its reservation; says whether the session now holds it.
-    /// It does not where another does: two sessions may have found the same word before one reserved it.
+    /// It does not where another still does.
     ///
     /// # Panics
-    /// When the session is 0 or the word another shard's.
+    /// When the session is 0 or the shard has no such word.
     #[must_use]
-    pub fn reserve(&mut self, word: WordNumber, session: u32, now_us: u64) -> bool {
+    pub fn reserve(&mut self, word: WordSlot, session: u32, now_us: u64) -> bool {
         assert!(session != 0);
-        let available = self.available(word, session, now_us);
+        let holder = &mut self.holders[word.index()];
+        let available = holder.session == session || holder.until_us <= now_us || mutant::is(Mutant::PromisedTwice);
         if available {
-            let index = self.index(word);
-            self.holders[index] = Holder { until_us: now_us.saturating_add(self.duration_us), session };
+            *holder = Holder { until_us: now_us.saturating_add(self.duration_us), session };
         }
         available
     }
@@ -70,7 +61,7 @@ impl Reservations {
     /// # Panics
     /// When the coin is another shard's.
     pub fn holds(&self, coin: CoinId, session: u32, now_us: u64) -> bool {
-        let holder = self.holders[self.index(WordNumber::of(coin))];
+        let holder = self.holders[WordNumber::of(coin).slot(self.slots).index()];
         session != 0 && holder.session == session && now_us < holder.until_us
     }
 
@@ -79,19 +70,15 @@ impl Reservations {
     /// # Panics
     /// When the word is another shard's.
     pub fn release(&mut self, word: WordNumber, session: u32) {
-        let index = self.index(word);
-        if self.holders[index].session == session {
-            self.holders[index] = Holder::default();
+        let holder = &mut self.holders[word.slot(self.slots).index()];
+        if holder.session == session {
+            *holder = Holder::default();
         }
     }
 
     /// How many words are held now. Looks at each: for metrics, not for requests.
     pub fn held(&self, now_us: u64) -> usize {
         self.holders.iter().filter(|holder| holder.session != 0 && now_us < holder.until_us).count()
-    }
-
-    fn index(&self, word: WordNumber) -> usize {
-        self.slots.slot(word.page()) * WORDS_PER_PAGE as usize + word.in_page()
     }
 }
 
@@ -107,18 +94,22 @@ mod tests {
         WordNumber::new(number).unwrap()
     }
 
+    fn reserve(reservations: &mut Reservations, word: WordNumber, session: u32, now_us: u64) -> bool {
+        reservations.reserve(word.slot(reservations.slots), session, now_us)
+    }
+
     #[test]
     fn a_reservation_is_its_sessions_until_it_expires() {
         let mut reservations = Reservations::new(ShardId(0), 1, 100);
-        assert!(reservations.reserve(word(5), 7, 1000));
+        assert!(reserve(&mut reservations, word(5), 7, 1000));
         assert!(reservations.holds(word(5).coin(63), 7, 1099));
         assert!(!reservations.holds(word(5).coin(63), 8, 1099));
         assert!(!reservations.holds(word(6).coin(0), 7, 1099));
-        assert!(!reservations.reserve(word(5), 8, 1099));
-        assert!(reservations.reserve(word(5), 7, 1099), "its session renews it");
+        assert!(!reserve(&mut reservations, word(5), 8, 1099));
+        assert!(reserve(&mut reservations, word(5), 7, 1099), "its session renews it");
         assert!(reservations.holds(word(5).coin(0), 7, 1198));
         assert!(!reservations.holds(word(5).coin(0), 7, 1199));
-        assert!(reservations.reserve(word(5), 8, 1199), "expired, it is anyone's");
+        assert!(reserve(&mut reservations, word(5), 8, 1199), "expired, it is anyone's");
         assert!(!reservations.holds(word(5).coin(0), 7, 1199));
     }
 
@@ -126,13 +117,13 @@ mod tests {
     fn only_its_session_gives_a_word_back() {
         let mut reservations = Reservations::new(ShardId(1), 3, 100);
         let word = word(16);
-        assert!(reservations.reserve(word, 7, 0));
+        assert!(reserve(&mut reservations, word, 7, 0));
         reservations.release(word, 8);
         assert!(reservations.holds(word.coin(0), 7, 1));
         reservations.release(word, 7);
         assert!(!reservations.holds(word.coin(0), 7, 1));
-        assert!(reservations.available(word, 8, 1));
         assert_eq!(reservations.held(1), 0);
+        assert!(reserve(&mut reservations, word, 8, 1));
     }
 
     #[test]
@@ -144,7 +135,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "session != 0")]
     fn session_0_cannot_reserve() {
-        let reserved = Reservations::new(ShardId(0), 1, 100).reserve(word(0), 0, 0);
+        let reserved = reserve(&mut Reservations::new(ShardId(0), 1, 100), word(0), 0, 0);
         assert!(!reserved);
     }
 
@@ -164,11 +155,10 @@ mod tests {
                 let holder = model.get(&number).copied().filter(|&(_, until)| now < until);
                 let others = holder.is_some_and(|(holder, _)| holder != session);
                 let own = holder.is_some_and(|(holder, _)| holder == session);
-                prop_assert_eq!(reservations.available(word(number), session, now), !others);
                 prop_assert_eq!(reservations.holds(word(number).coin(which), session, now), own);
                 match what {
                     0 => reservations.release(word(number), session),
-                    _ => prop_assert_eq!(reservations.reserve(word(number), session, now), !others),
+                    _ => prop_assert_eq!(reserve(&mut reservations, word(number), session, now), !others),
                 }
                 match what {
                     0 if own => drop(model.remove(&number)),

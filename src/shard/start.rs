@@ -29,7 +29,7 @@ pub use super::transaction::home;
 use super::views::PageViews;
 use super::{Counters, Shard};
 
-/// What the pages of all shards say of the lists that one is home of.
+/// What pages of all shards say of the lists that one is home of.
 #[derive(Default)]
 pub struct Listed {
     in_lockers: Vec<(CoinId, Secret)>,
@@ -70,7 +70,7 @@ pub fn build_all<E>(
         }
     })?;
     let built = builders.into_iter().zip(listed);
-    Ok(built.map(|(builder, listed)| builder.build(listed, opened, geometry, entropy)).collect())
+    Ok(built.map(|(builder, listed)| builder.build(vec![listed], opened, geometry, entropy)).collect())
 }
 
 /// A shard whose pages are being read.
@@ -102,15 +102,17 @@ impl ShardBuilder {
         self.pages.warm(page, frame, sequence);
     }
 
-    /// The shard, with the coins of the lists it is home of and the orders of all. The log has the sizes with which the
-    /// directory was opened.
-    pub fn build(self, listed: Listed, opened: &Opened, geometry: Geometry, entropy: &mut dyn Entropy) -> Shard {
+    /// The shard, with the coins of the lists it is home of, from as many readers, and the orders of all. The log has the
+    /// sizes with which the directory was opened.
+    pub fn build(self, listed: Vec<Listed>, opened: &Opened, geometry: Geometry, entropy: &mut dyn Entropy) -> Shard {
         let settings = self.settings;
         let mut own = opened.shards[self.id.index()].clone();
         own.control.used.add(&self.used);
-        let lockers = Lockers::of(KeyedHash::new(entropy), listed.in_lockers);
+        let (in_lockers, for_sale): (Vec<_>, Vec<_>) =
+            listed.into_iter().map(|listed| (listed.in_lockers, listed.for_sale)).unzip();
+        let lockers = Lockers::of(KeyedHash::new(entropy), in_lockers);
         let mut market = Market::new(KeyedHash::new(entropy), settings.identifier, settings.offers_max);
-        listed.for_sale.iter().for_each(|(coin, an)| market.enter(an, *coin));
+        for_sale.iter().flatten().for_each(|(coin, an)| market.enter(an, *coin));
         for order in
             opened.orders.iter().filter(|order| home(&Place::TradeLocker(order.an), settings.shards) == self.id)
         {

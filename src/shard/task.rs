@@ -6,6 +6,7 @@ use crate::wire::header::RequestHeader;
 use crate::wire::seal::{Key, Opened};
 use crate::wire::status::Status;
 
+use super::free_map::FoundWord;
 use super::interface::{Origin, ShardId};
 use super::message::{PlaceChange, Visit};
 
@@ -59,6 +60,8 @@ pub(super) struct Task {
     pub reached: usize,
     /// Visits under way.
     pub awaited: usize,
+    /// The words that all shards found for its session, in the order of the search.
+    pub words: Vec<FoundWord>,
     /// How the lists of lockers and offers change, by home.
     pub changes: Vec<(ShardId, PlaceChange)>,
     /// The commit record's size for which the log has room.
@@ -89,6 +92,7 @@ impl Task {
             stops: Vec::new(),
             reached: 0,
             awaited: 0,
+            words: Vec::new(),
             changes: Vec::new(),
             log_bytes: 0,
             coins: 0,

@@ -40,7 +40,8 @@ impl Shard {
         else {
             unreachable!("only a search asks for more");
         };
-        let found: usize = words(task).map(|word| word.free.count_ones() as usize).sum();
+        let words = visits(&task.stops).flat_map(|visit| &visit.words);
+        let found: usize = words.map(|word| word.free.count_ones() as usize).sum();
         let asked_all = pages == SearchPages::All || task.stops.len() > 1;
         if asked_all || found >= SERIAL_NUMBERS_MAX {
             return false;
@@ -67,38 +68,33 @@ impl Shard {
         words: &mut Vec<FoundWord>,
         now: Now,
     ) {
-        let reservations = &self.reservations;
-        let usable = |word| reservations.available(word, session, now.monotonic_us);
-        self.free_map.search(start, pages, wanted, usable, words);
-        for found in words {
-            assert!(
-                self.reservations.reserve(found.word, session, now.monotonic_us),
-                "the search took only usable words"
-            );
-        }
+        let reservations = &mut self.reservations;
+        let take = |word| reservations.reserve(word, session, now.monotonic_us);
+        self.free_map.search(start, pages, wanted, take, words);
     }
 }
 
-/// The words found at all stops.
-fn words(task: &Task) -> impl Iterator<Item = &FoundWord> {
-    task.stops.iter().filter_map(|stop| stop.visit.as_ref()).flat_map(|visit| &visit.words)
-}
-
-/// The visits of all stops.
-fn visits(stops: &mut [Stop]) -> impl Iterator<Item = &mut Visit> {
-    stops.iter_mut().filter_map(|stop| stop.visit.as_deref_mut())
+/// The visits that came back from all stops.
+fn visits(stops: &[Stop]) -> impl Iterator<Item = &Visit> {
+    stops.iter().filter_map(|stop| stop.visit.as_deref())
 }
 
 /// Takes the first words in the order of the search until there are coins enough; the others stay with their visits,
 /// to be given back.
 pub(super) fn take_words(task: &mut Task) {
-    let Task { stops, findings, .. } = task;
-    // Each visit found its words in that order: turned around, its next one is the last.
-    visits(stops).for_each(|visit| visit.words.reverse());
-    while findings.coins.len() < SERIAL_NUMBERS_MAX {
-        let next = visits(stops).min_by_key(|visit| visit.words.last().map_or(u16::MAX, |word| word.rank));
-        let Some(taken) = next.and_then(|visit| visit.words.pop()) else { return };
-        let room = SERIAL_NUMBERS_MAX - findings.coins.len();
-        findings.coins.extend(taken.coins().take(room));
+    let Task { stops, words, findings, .. } = task;
+    words.clear();
+    visits(stops).for_each(|visit| words.extend_from_slice(&visit.words));
+    words.sort_unstable_by_key(|word| word.rank);
+    let offered = &mut findings.serial_numbers;
+    let mut taken = 0;
+    while taken < words.len() && offered.len() < SERIAL_NUMBERS_MAX {
+        offered.extend(words[taken].serial_numbers());
+        taken += 1;
+    }
+    offered.truncate(SERIAL_NUMBERS_MAX);
+    let first_left = words.get(taken).map_or(u16::MAX, |word| word.rank);
+    for visit in stops.iter_mut().filter_map(|stop| stop.visit.as_deref_mut()) {
+        visit.words.retain(|word| word.rank >= first_left);
     }
 }

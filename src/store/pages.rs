@@ -88,24 +88,25 @@ pub fn read_pages(storage: &dyn Storage, used: &UsedPages, visit: &mut dyn Visit
 }
 
 /// Reads every used page once, in no order, in several threads, and gives it with its sequence to `visit`, which each
-/// thread calls with a value of its own: for the start of a node. More threads than processors keep the disk busy.
+/// thread calls with a value of its own; returns these. For the start of a node. More threads than processors keep the
+/// disk busy.
 ///
 /// # Errors
 /// As [`read_page`]; the first one ends it.
-pub fn read_all_pages<T: Default>(
+pub fn read_all_pages<T: Default + Send>(
     storage: &dyn Storage,
     used: &UsedPages,
     threads: usize,
     visit: impl Fn(&mut T, PageNumber, &PageFrame, u64) + Sync,
-) -> Result<(), StoreError> {
+) -> Result<Vec<T>, StoreError> {
     let next = AtomicU16::new(0);
-    let work = || -> Result<(), StoreError> {
+    let work = || -> Result<T, StoreError> {
         let mut reader = Reader::new(storage, used);
         let mut own = T::default();
         loop {
             let read = next.fetch_add(1, Ordering::Relaxed);
             if read >= READS {
-                return Ok(());
+                return Ok(own);
             }
             reader.load(read)?;
             reader.visit(&mut |page, frame, sequence| visit(&mut own, page, frame, sequence))?;
@@ -117,7 +118,7 @@ pub fn read_all_pages<T: Default>(
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         let results =
             threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        results.fold(Ok(()), Result::and)
+        results.collect()
     })
 }
 

@@ -73,18 +73,19 @@ fn read_pieces(pieces: &Mutex<Vec<(PathBuf, u64)>>) -> std::io::Result<()> {
     }
 }
 
-/// Detects of ten pages alone, and while another load reads ten times the cache.
+/// Detects of ten pages while another load asks for a thousand: with a cache of a hundred, and with one that has them all.
 pub fn cold(bench: &Bench) -> Outcome<Measured> {
-    let config = config(&bench.place, "cold.toml", "[store]\ncache_pages = 100\n")?;
-    let node = node(bench, HALF, &["--config", &config])?;
+    let cache = |name, pages: u32| config(&bench.place, name, &format!("[store]\ncache_pages = {pages}\n"));
+    let (small, large) = (cache("small-cache.toml", 100)?, cache("large-cache.toml", 2000)?);
+    let (cold, kept) = (node(bench, HALF, &["--config", &small])?, node(bench, OTHER, &["--config", &large])?);
     let warm = "--operation detect --coins 1 --pages 10 --in-flight 8";
-    let ours = || {
-        let other = start_load(&node, "--operation detect --coins 1 --pages 1000 --rate 2000", bench.seconds * 1.5)?;
-        let sample = load(&node, warm, bench.seconds);
+    let beside_many = |node: &Server| {
+        let other = start_load(node, "--operation detect --coins 1 --pages 1000 --rate 2000", bench.seconds * 1.5)?;
+        let sample = load(node, warm, bench.seconds);
         wait_for_load(other)?;
         sample
     };
-    let sides = bench.in_turns(ours, || load(&node, warm, bench.seconds), p99s)?;
+    let sides = bench.in_turns(|| beside_many(&cold), || beside_many(&kept), p99s)?;
     Ok(by_p99(sides, sides.2 <= 2.0))
 }
 
