@@ -43,10 +43,10 @@ pub fn keep(storage: &dyn Storage, source: &Source, last_batch: u64) -> Result<u
             log::error!("{lost}: it and what follows it in its segment are not in the archive");
             break;
         };
-        if file.as_ref().is_some_and(|file| file.segment != batches.segment()) {
+        if file.as_ref().is_some_and(|file| file.segment != batches.last_segment()) {
             made += finish(file.take())?;
         }
-        let file = file.get_or_insert_with(|| Unfinished::new(storage, source, batches.segment(), header.number));
+        let file = file.get_or_insert_with(|| Unfinished::new(storage, source, batches.last_segment(), header.number));
         file.header.last_batch = header.number;
         let mut rest = batches.records(&header);
         while let Some((record, after)) = CommitRecord::decode(rest) {

@@ -101,7 +101,7 @@ impl<'a> Batches<'a> {
     }
 
     /// The segment of the last batch that was found.
-    pub fn segment(&self) -> u16 {
+    pub fn last_segment(&self) -> u16 {
         self.last_segment
     }
 

@@ -132,7 +132,7 @@ impl<'a> Scanner<'a> {
         visit: &mut dyn FnMut(&CommitRecord<'_>) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let Self { source, batches, scanned, .. } = self;
-        let path = || files::segment(source.writer, batches.segment());
+        let path = || files::segment(source.writer, batches.last_segment());
         let mut rest = batches.records(header);
         for _ in 0..header.records {
             let Some((record, after)) = CommitRecord::decode(rest) else {
