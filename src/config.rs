@@ -1,11 +1,12 @@
 //! raida.toml: every choice and every bound of a node, read strictly.
 //!
-//! The file has five tables, and the command line overrides what it says. A key nobody knows, a value of the wrong
+//! The file has six tables, and the command line overrides what it says. A key nobody knows, a value of the wrong
 //! type or out of range, is refused with one line ([`ConfigError`]) before anything is opened. `deploy/raida.toml`
 //! is the commented form; a test holds it equal to [`Config::default`].
 //!
 //! Invariant: what [`Config::read`] returns is within every bound, so nobody checks them again.
 
+pub mod admin;
 pub mod section;
 
 use std::fs;
@@ -15,6 +16,7 @@ use std::thread;
 
 use toml::Value;
 
+use self::admin::Admin;
 pub use self::section::ConfigError;
 use self::section::Section;
 use crate::settings::{Identifier, Settings, Settlement};
@@ -39,6 +41,8 @@ pub struct Config {
     pub market: Market,
     /// `[change]`: break, join and their reservations.
     pub change: Change,
+    /// `[admin]`: metrics, health and the status page.
+    pub admin: Admin,
     /// What the operator should know about the file: keys of the reference that have no effect here.
     pub notes: Vec<String>,
 }
@@ -219,11 +223,11 @@ impl Config {
         let mut tables: toml::Table = text.parse().map_err(|error| not_toml(file, text, &error))?;
         let mut notes = Vec::new();
         let mut read = |name: &'static str| Section::take(file, name, &mut tables);
-        let (mut server, mut limits, mut store, mut market, mut change) =
-            (read("server")?, read("limits")?, read("store")?, read("market")?, read("change")?);
+        let (mut server, mut limits, mut store, mut market, mut change, mut admin) =
+            (read("server")?, read("limits")?, read("store")?, read("market")?, read("change")?, read("admin")?);
         if let Some(name) = tables.keys().next() {
             return Err(ConfigError::new(format_args!(
-                "{file}: {name}: unknown table; the tables are server, limits, store, market, change"
+                "{file}: {name}: unknown table; the tables are server, limits, store, market, change, admin"
             )));
         }
         let mut config = Self {
@@ -232,9 +236,10 @@ impl Config {
             store: Store::read(&mut store)?,
             market: Market::read(&mut market)?,
             change: Change::read(&mut change)?,
+            admin: Admin::read(&mut admin)?,
             notes: Vec::new(),
         };
-        for section in [server, limits, store, market, change] {
+        for section in [server, limits, store, market, change, admin] {
             notes.extend(section.finish()?);
         }
         config.notes = notes;
@@ -260,7 +265,7 @@ impl Config {
                 "{source}: limits.outbound_bytes_connection = {one}: allowed is at most limits.outbound_bytes_total, {all}"
             )));
         }
-        Ok(())
+        self.admin.check(source)
     }
 
     /// How many shards the node has.

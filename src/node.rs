@@ -9,7 +9,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::entropy::SystemEntropy;
 use crate::reactor::Limits;
 use crate::reactor::counters::Counters;
+use crate::reactor::desk::Desk;
 use crate::reactor::disk::ShardFiles;
 use crate::reactor::ring::{Ring, RingError};
 use crate::reactor::sockets::bind_all;
@@ -159,7 +160,7 @@ pub struct Node {
     shards: u8,
     inventory: Inventory,
     // Dropped last: it holds the lock.
-    _directory: Directory,
+    directory: Arc<Directory>,
 }
 
 impl Node {
@@ -191,12 +192,22 @@ impl Node {
         }
         let node = NodeIdentity { raida_id: options.settings.raida_id, coin_id: options.settings.coin_id };
         let reactors = Reactors::start(members, node, &options.limits, &options.cpus)?;
-        Ok(Self { reactors, address, shards, inventory, _directory: directory })
+        Ok(Self { reactors, address, shards, inventory, directory: Arc::new(directory) })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where other threads ask its reactors.
+    pub fn desk(&self) -> Desk {
+        self.reactors.desk()
+    }
+
+    /// Its data directory, for whoever reads it while it serves. Nobody else gets it before the last of them is done.
+    pub fn directory(&self) -> Arc<Directory> {
+        Arc::clone(&self.directory)
     }
 
     /// How many shards it has.

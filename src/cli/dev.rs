@@ -4,13 +4,15 @@
 //! a story of client commands to paste. On the second run everything is there already. The story is data: a test pastes
 //! it, line by line.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use raida::admin::Admin;
 use raida::client::wallet::Wallet;
 use raida::coin::Denomination;
+use raida::config::admin::Door;
 use raida::config::{Config, SHARDS_MAX};
 use raida::node::Node;
 use raida::settings::Settlement;
@@ -30,6 +32,8 @@ use super::serve::{ready_line, say, serve};
 const WALLET: &str = "wallet.jsonl";
 /// Where the client looks unless it is told.
 const LISTEN: &str = "127.0.0.1:50000";
+/// The port of the page is so far above the node's.
+const ADMIN_PORTS_ABOVE: u16 = 100;
 /// The demo coins: denomination, how many.
 const COINS: [(i8, u32); 4] = [(-1, 20), (0, 20), (1, 20), (2, 5)];
 /// The story, each with what it shows. In order each works, on every run.
@@ -86,8 +90,13 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     config.server.threads = shards;
     (config.server.listen, config.server.port) = (listen.ip(), listen.port());
     config.market.settlement = [Settlement::Trusted; 3];
-    serve(&data, &config, |node| {
-        say(&format!("{}\n\n{}", ready_line(config.server.raida_id, node), story(&data, node)?))
+    // Port 0 takes a free one, as it does for the node.
+    let port = if listen.port() == 0 { 0 } else { listen.port().wrapping_add(ADMIN_PORTS_ABOVE) };
+    config.admin.listen = Door::At(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    serve(&data, &config, |node, admin| {
+        let ready = ready_line(config.server.raida_id, node, admin);
+        let page = admin.and_then(Admin::address).map(|address| format!("\nThe node's page: http://{address}/"));
+        say(&format!("{ready}\n\n{}{}", story(&data, node)?, page.unwrap_or_default()))
     })
 }
 

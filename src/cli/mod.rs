@@ -13,6 +13,7 @@ mod import;
 mod inspect;
 mod inspect_log;
 mod load;
+mod logs;
 mod mint;
 mod offline;
 mod rebuild;
@@ -28,6 +29,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use raida::client::arguments::ClientArguments;
 
 use exit::{ExitStatus, Failure};
+use logs::LogFormat;
 
 /// A RAIDA node: lockers, the market of trade lockers and change-making, durable, on io_uring.
 #[derive(Parser)]
@@ -68,7 +70,7 @@ pub fn main() -> ExitCode {
             return status.into();
         }
     };
-    start_log();
+    start_log(&line.subcommand);
     match run(line.subcommand) {
         Ok(status) => status.into(),
         Err(failure) => {
@@ -113,9 +115,12 @@ fn parse(words: impl Iterator<Item = OsString>) -> Result<CommandLine, clap::Err
     CommandLine::from_arg_matches(&matches).map_err(|error| error.format(&mut table))
 }
 
-/// Logs go to standard error; RUST_LOG chooses how much (error, warn, info, debug).
-fn start_log() {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+/// A node's log tells what goes on in it; a tool speaks up when something is wrong.
+fn start_log(command: &Command) {
+    match command {
+        Command::Serve(arguments) => logs::start(arguments.log_format(), "info"),
+        _ => logs::start(LogFormat::Text, "warn"),
+    }
 }
 
 #[cfg(test)]

@@ -9,19 +9,22 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use nix::sys::signal::{SigSet, Signal};
 
+use raida::admin::{Admin, Identity};
 use raida::coin::TradeCoin;
+use raida::config::admin::Door;
 use raida::config::{Config, Durability, SHARDS_MAX};
 use raida::node::{Node, NodeOptions, StartError, Termination, prepare_process};
 use raida::reactor::ring::RingError;
 use raida::settings::Settlement;
 
 use super::exit::{ExitStatus, Failure, OrFailure};
+use super::logs::LogFormat;
 use super::offline::{data_failure, refuse_no_directory};
 
 /// Serve a data directory
 ///
 /// Prints one line when it serves:
-/// ready raida=<id> listen=<address> shards=<n> coins=<n> lockers=<n> recovered=<n>
+/// ready raida=<id> listen=<address> shards=<n> coins=<n> lockers=<n> recovered=<n> [admin=<address>] [socket=<path>]
 ///
 /// SIGTERM and SIGINT end it: it stops accepting, finishes what is in flight, writes a checkpoint. A second signal ends
 /// it at once; the next start then recovers from the log.
@@ -55,6 +58,15 @@ pub struct Arguments {
     /// When a write is answered (store.durability)
     #[arg(long, value_enum)]
     durability: Option<DurabilityName>,
+    /// Where metrics, health and the status page are served over HTTP: off or an address (admin.listen)
+    #[arg(long, value_name = "ADDR:PORT")]
+    admin: Option<Door<SocketAddr>>,
+    /// The Unix socket of the same: off or a path (admin.socket)
+    #[arg(long, value_name = "PATH")]
+    admin_socket: Option<Door<PathBuf>>,
+    /// How the log on standard error looks; RUST_LOG chooses how much (error, warn, info, debug; info unless it is set)
+    #[arg(long, value_enum, default_value_t)]
+    log_format: LogFormat,
     /// Take every buyer at his word, for test networks (market.cloudcoin, bitcoin and monero = "trusted")
     #[arg(long)]
     trust_market: bool,
@@ -70,6 +82,11 @@ enum DurabilityName {
 }
 
 impl Arguments {
+    /// How the log looks.
+    pub fn log_format(&self) -> LogFormat {
+        self.log_format
+    }
+
     /// The file's configuration with the flags over it.
     fn configuration(&self) -> Result<Config, Failure> {
         let mut config = match &self.config {
@@ -92,6 +109,12 @@ impl Arguments {
             Some(DurabilityName::None) => config.store.durability = Durability::None,
             None => {}
         }
+        if let Some(listen) = &self.admin {
+            config.admin.listen = listen.clone();
+        }
+        if let Some(socket) = &self.admin_socket {
+            config.admin.socket = socket.clone();
+        }
         if self.trust_market {
             config.market.settlement = [Settlement::Trusted; 3];
         }
@@ -104,30 +127,49 @@ impl Arguments {
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let config = arguments.configuration()?;
     refuse_no_directory(&arguments.data)?;
-    serve(&arguments.data, &config, |node| say(&ready_line(config.server.raida_id, node)))
+    serve(&arguments.data, &config, |node, admin| say(&ready_line(config.server.raida_id, node, admin)))
 }
 
 /// Serves `data` until a signal says stop; `serving` is called once it serves.
-pub fn serve(data: &Path, config: &Config, serving: impl FnOnce(&Node) -> Result<(), Failure>) -> Result<(), Failure> {
+pub fn serve(
+    data: &Path,
+    config: &Config,
+    serving: impl FnOnce(&Node, Option<&Admin>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     warn_of(config);
     prepare_process().or_failure(ExitStatus::Machine)?;
     // Before any thread starts, so that all of them leave the signals to this one.
     let termination = Termination::catch().or_failure(ExitStatus::Machine)?;
+    // Before the node, so that a long start can be watched.
+    let admin = start_admin(config)?;
     let node = Node::start(NodeOptions::new(data, config)).map_err(|error| start_failure(error, data))?;
-    serving(&node)?;
+    if let Some(admin) = &admin {
+        admin.serving(node.desk(), node.directory());
+    }
+    serving(&node, admin.as_ref())?;
     let signal = termination.wait().or_failure(ExitStatus::Machine)?;
     log::info!("{signal}: finishing what is in flight");
     // From here on a second signal has its usual effect: the operator does not want to wait.
     SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]).thread_unblock().or_failure(ExitStatus::Machine)?;
+    if let Some(admin) = &admin {
+        admin.draining();
+    }
     node.stop().or_failure(ExitStatus::Machine)?;
     Ok(())
 }
 
+fn start_admin(config: &Config) -> Result<Option<Admin>, Failure> {
+    let identity = Identity { raida_id: config.server.raida_id, coin_id: config.server.coin_id };
+    Admin::start(&config.admin, identity).or_failure(ExitStatus::Address)
+}
+
 /// What whoever starts a node waits for.
-pub fn ready_line(raida_id: u8, node: &Node) -> String {
+pub fn ready_line(raida_id: u8, node: &Node, admin: Option<&Admin>) -> String {
     let found = node.inventory();
+    let address = admin.and_then(Admin::address).map(|address| format!(" admin={address}")).unwrap_or_default();
+    let socket = admin.and_then(Admin::socket).map(|path| format!(" socket={}", path.display())).unwrap_or_default();
     format!(
-        "ready raida={raida_id} listen={} shards={} coins={} lockers={} recovered={}",
+        "ready raida={raida_id} listen={} shards={} coins={} lockers={} recovered={}{address}{socket}",
         node.address(),
         node.shards(),
         found.coins,

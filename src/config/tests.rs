@@ -28,6 +28,7 @@ fn known_keys() -> Vec<(&'static str, Vec<&'static str>)> {
         keys("store", Store::read),
         keys("market", Market::read),
         keys("change", Change::read),
+        keys("admin", Admin::read),
     ]
 }
 

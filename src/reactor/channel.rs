@@ -67,7 +67,12 @@ pub struct Inbox<T> {
 impl<T> Inbox<T> {
     /// Whether nothing is there to take.
     pub fn is_empty(&self) -> bool {
-        self.channel.tail.0.load(Ordering::Acquire) == self.head
+        self.len() == 0
+    }
+
+    /// How many messages are there to take.
+    pub fn len(&self) -> usize {
+        self.channel.tail.0.load(Ordering::Acquire).wrapping_sub(self.head)
     }
 
     /// Takes the oldest message.
@@ -101,7 +106,12 @@ impl<T> Outbox<T> {
 
     /// Whether messages wait that found no room: the sender must not sleep long, as nobody wakes it for room.
     pub fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        self.waiting() > 0
+    }
+
+    /// How many messages found no room.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
     }
 
     /// Publishes as many messages as fit. Returns the ring to wake if the receiver sleeps: the caller has to.

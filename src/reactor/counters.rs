@@ -1,5 +1,9 @@
 //! What a reactor counts: plain numbers of its own thread.
 
+use serde::Serialize;
+
+use crate::histogram::Histogram;
+
 /// Since the start of the reactor, but for [`Counters::connections_open`].
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Counters {
@@ -12,7 +16,7 @@ pub struct Counters {
     /// Connections closed at once, as there were too many.
     pub connections_refused: u64,
     /// Connections closed because a deadline passed.
-    pub connections_overdue: u64,
+    pub overdue: Overdue,
     /// Connections closed because their bytes, in or out, went beyond a bound.
     pub connections_overfull: u64,
     /// Times that accepting failed, for instance for want of descriptors.
@@ -35,10 +39,16 @@ pub struct Counters {
     pub datagram_sends_failed: u64,
     /// Messages from other shards.
     pub messages_received: u64,
+    /// Messages to other shards.
+    pub messages_sent: u64,
+    /// Rests cut short as messages found no room in another shard's ring.
+    pub messages_held_up: u64,
     /// Sleeping shards woken.
     pub wakeups_sent: u64,
     /// Turns of the loop.
     pub turns: u64,
+    /// How long turns took, microseconds, sleep aside.
+    pub turn_us: Histogram,
     /// Times the loop slept.
     pub sleeps: u64,
     /// Turns that found completions waiting in the kernel because the queue was full.
@@ -47,4 +57,30 @@ pub struct Counters {
     pub disk_operations: u64,
     /// Operations of the disk that failed.
     pub disk_failures: u64,
+    /// How long a page took to be read, microseconds from turn to turn.
+    pub page_read_us: Histogram,
+    /// How long a batch of the log took to be durable, microseconds from turn to turn.
+    pub log_write_us: Histogram,
+    /// How long other writes took to be durable: double-write area, pages, orders, control block.
+    pub place_write_us: Histogram,
+}
+
+/// Connections closed because a deadline passed, by what was waited for.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize)]
+pub struct Overdue {
+    /// The rest of a header.
+    pub header: u64,
+    /// The rest of a body.
+    pub body: u64,
+    /// Another request.
+    pub idle: u64,
+    /// The client to take its answers.
+    pub send: u64,
+}
+
+impl Overdue {
+    /// All of them.
+    pub const fn total(&self) -> u64 {
+        self.header + self.body + self.idle + self.send
+    }
 }

@@ -93,6 +93,8 @@ struct Piece {
 
 struct Running {
     op: DiskOp,
+    /// The turn it began in, by [`Now::monotonic_us`](crate::shard::interface::Now::monotonic_us).
+    started_us: u64,
     /// Pieces begun.
     begun: usize,
     lanes: [Option<Piece>; LANES],
@@ -134,15 +136,20 @@ impl Disk {
         self.running.is_empty() && self.done.is_empty()
     }
 
-    /// Queues an operation.
-    pub fn start(&mut self, op: DiskOp, ring: &mut Ring) {
+    /// How many operations are running.
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Queues an operation, in the turn of `now_us`.
+    pub fn start(&mut self, op: DiskOp, now_us: u64, ring: &mut Ring) {
         if let DiskOp::Write { offset, bytes, length, .. } = &op {
             assert!(offset % BLOCK_BYTES as u64 == 0 && length % BLOCK_BYTES == 0 && *length <= bytes.len());
         }
         if let DiskOp::WritePages { pages, bytes } = &op {
             assert!(page_at(pages.len()) <= bytes.len());
         }
-        let running = Running { op, begun: 0, lanes: [None; LANES], result: Ok(()) };
+        let running = Running { op, started_us: now_us, begun: 0, lanes: [None; LANES], result: Ok(()) };
         let Ok(name) = self.running.insert(running) else { panic!("a shard keeps its disk operations bounded") };
         self.go_on(name, ring);
     }
@@ -153,10 +160,11 @@ impl Disk {
     }
 
     /// A piece ended, or a part of it.
-    pub fn completed(&mut self, completion: Completion, ring: &mut Ring, counters: &mut Counters) {
+    pub fn completed(&mut self, completion: Completion, now_us: u64, ring: &mut Ring, counters: &mut Counters) {
         let lane = completion.tag.name.slot as usize % LANES;
         let name = Name { slot: completion.tag.name.slot / LANES as u32, ..completion.tag.name };
         let running = self.running.get_mut(name).expect("an operation stays until its last completion");
+        let took_us = now_us - running.started_us;
         let piece_bytes = running.piece_bytes();
         let piece = running.lanes[lane].as_mut().expect("the lane of a completion is taken");
         let mut ended = false;
@@ -196,6 +204,12 @@ impl Disk {
         {
             counters.disk_operations += 1;
             counters.disk_failures += u64::from(done.result.is_err());
+            let histogram = match &done.op {
+                DiskOp::ReadPage { .. } => &mut counters.page_read_us,
+                DiskOp::Write { file: ShardFile::Log(_), .. } => &mut counters.log_write_us,
+                DiskOp::Write { .. } | DiskOp::WritePages { .. } => &mut counters.place_write_us,
+            };
+            histogram.add(took_us);
         }
     }
 
@@ -274,13 +288,13 @@ mod tests {
         /// Does all operations at once; in the order in which they end.
         fn run(&mut self, ops: impl IntoIterator<Item = DiskOp>) -> Vec<DiskDone> {
             let mut ended = Vec::new();
-            ops.into_iter().for_each(|op| self.disk.start(op, &mut self.ring));
+            ops.into_iter().for_each(|op| self.disk.start(op, 0, &mut self.ring));
             while !self.disk.is_idle() {
                 self.ring.submit(Some(Duration::MAX)).unwrap();
                 let mut completions = Vec::new();
                 self.ring.drain(&mut completions);
                 for completion in completions {
-                    self.disk.completed(completion, &mut self.ring, &mut self.counters);
+                    self.disk.completed(completion, 7, &mut self.ring, &mut self.counters);
                 }
                 ended.extend(std::iter::from_fn(|| self.disk.take_done()));
             }
@@ -327,6 +341,10 @@ mod tests {
         }
         assert!(disk.read(page(2)).bytes().iter().all(|&read| read == 0), "a hole is zeros");
         assert_eq!((disk.counters.disk_operations, disk.counters.disk_failures), (numbers.len() as u64 + 2, 0));
+        assert_eq!(
+            (disk.counters.place_write_us.sum, disk.counters.page_read_us.count()),
+            (7, numbers.len() as u64 + 1)
+        );
     }
 
     #[test]

@@ -54,6 +54,12 @@ impl<T> Post<T> {
         self.outboxes.iter().flatten().any(Outbox::has_waiting)
     }
 
+    /// How many messages are there to take, and how many found no room: for whoever looks after the node.
+    pub fn depths(&self) -> (usize, usize) {
+        let inboxes = self.inboxes.iter().map(|(_, inbox)| inbox.len()).sum();
+        (inboxes, self.outboxes.iter().flatten().map(Outbox::waiting).sum())
+    }
+
     /// Publishes what was sent and calls `wake` with the ring of every sleeper that has to be woken.
     pub fn flush(&mut self, mut wake: impl FnMut(RawFd)) {
         for outbox in self.outboxes.iter_mut().flatten() {
@@ -101,6 +107,7 @@ mod tests {
         while taken.len() < 10 {
             sender.flush(|ring| panic!("nobody sleeps, yet ring {ring} is to be woken"));
             assert_eq!(sender.has_waiting(), taken.len() < 6);
+            assert_eq!(receiver.depths().0 + sender.depths().1, 10 - taken.len());
             while let Some((from, number)) = receiver.take(&mut 0) {
                 assert_eq!(from, ShardId(0));
                 taken.push(number);

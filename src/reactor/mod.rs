@@ -2,9 +2,10 @@
 //!
 //! A reactor is a thread on its own processor with a ring, the sockets and files of one shard, and the shard. Its
 //! loop is in [`turn`]; [`accept`] takes connections in, [`service`] carries requests from [`tcp`] and [`udp`] to the shard and answers back,
-//! [`disk`] does the shard's reads and writes, [`mesh`] takes messages to the other shards. [`connection`] is a
-//! connection as a plain state, [`ring`] and [`buffers`] are what the kernel shares with us. [`datagrams`] is what the node
-//! has in common with the load generator and the floor of the benchmarks, [`streams`] and [`blocks`] are theirs alone.
+//! [`disk`] does the shard's reads and writes, [`mesh`] takes messages to the other shards, [`desk`] brings questions of other
+//! threads. [`connection`] is a connection as a plain state, [`ring`] and [`buffers`] are what the kernel shares with us.
+//! [`datagrams`] is what the node has in common with the load generator and the floor of the benchmarks, [`streams`] and
+//! [`blocks`] are theirs alone.
 //!
 //! Invariants: memory given to the kernel stays until its completion; names that outlive what they name carry a
 //! generation; nothing grows beyond [`Limits`]; what a client sends never panics.
@@ -16,6 +17,7 @@ pub mod channel;
 pub mod connection;
 pub mod counters;
 pub mod datagrams;
+pub mod desk;
 pub mod disk;
 pub mod mesh;
 pub mod ring;
@@ -35,7 +37,9 @@ use std::time::Duration;
 
 use crate::entropy::Entropy;
 use crate::shard::Shard;
+use crate::shard::backup::{BackupAnswer, BackupQuestion, BackupRefusal};
 use crate::shard::interface::{Input, Now, Outputs};
+use crate::shard::numbers::Numbers;
 
 /// What a reactor drives: a [`Shard`], or what a test puts in its place.
 pub trait Core {
@@ -51,6 +55,15 @@ pub trait Core {
     fn is_idle(&self) -> bool;
     /// Whether the disk failed and nothing is written any more.
     fn has_failed(&self) -> bool;
+    /// Hears how many microseconds a turn took, the time of its sleep aside.
+    fn turn_took(&mut self, micros: u64);
+    /// Its numbers at this moment.
+    fn numbers(&self) -> Numbers;
+    /// Answers a backup's question.
+    ///
+    /// # Errors
+    /// Why the backup cannot go on.
+    fn back_up(&mut self, question: BackupQuestion) -> Result<BackupAnswer, BackupRefusal>;
 }
 
 impl Core for Shard {
@@ -76,6 +89,18 @@ impl Core for Shard {
 
     fn has_failed(&self) -> bool {
         Self::has_failed(self)
+    }
+
+    fn turn_took(&mut self, micros: u64) {
+        Self::turn_took(self, micros);
+    }
+
+    fn numbers(&self) -> Numbers {
+        Self::numbers(self)
+    }
+
+    fn back_up(&mut self, question: BackupQuestion) -> Result<BackupAnswer, BackupRefusal> {
+        Self::back_up(self, question)
     }
 }
 

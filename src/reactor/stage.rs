@@ -49,12 +49,15 @@ impl StageBoard {
     pub fn set(&self, stage: Stage) {
         assert!(stage > self.stage());
         self.stage.store(stage as u8, Ordering::Release);
-        for bell in &self.bells {
-            bell.write(1).expect("an eventfd takes a few ones");
-        }
+        (0..self.bells.len()).for_each(|reactor| self.ring(reactor));
     }
 
-    /// What becomes readable when the stage changes.
+    /// Rings a reactor's bell: it looks at the board, and at its questions.
+    pub fn ring(&self, reactor: usize) {
+        self.bells[reactor].write(1).expect("an eventfd takes as many ones as anybody can ring");
+    }
+
+    /// What becomes readable when the stage changes or somebody asks.
     pub fn bell(&self, reactor: usize) -> BorrowedFd<'_> {
         self.bells[reactor].as_fd()
     }

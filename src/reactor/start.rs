@@ -15,6 +15,7 @@ use crate::wire::header::NodeIdentity;
 
 use super::accept::Balance;
 use super::counters::Counters;
+use super::desk::Desk;
 use super::disk::ShardFiles;
 use super::mesh::mesh;
 use super::ring::RingError;
@@ -76,6 +77,7 @@ pub struct Reactors {
     board: Arc<StageBoard>,
     threads: Vec<JoinHandle<()>>,
     reports: Receiver<Report>,
+    desk: Desk,
 }
 
 impl Reactors {
@@ -95,14 +97,15 @@ impl Reactors {
         let (sender, reports) = mpsc::channel();
         let balance = Arc::new(Balance::new(members.len()));
         let posts = mesh(shards, limits.messages_between_shards);
-        let mut reactors = Self { board, threads: Vec::new(), reports };
-        for (index, (member, post)) in members.into_iter().zip(posts).enumerate() {
+        let (desk, questions) = Desk::new(Arc::clone(&board), members.len());
+        let mut reactors = Self { board, threads: Vec::new(), reports, desk };
+        for (index, ((member, post), questions)) in members.into_iter().zip(posts).zip(questions).enumerate() {
             let Member { core, sockets, files } = member;
             let shard = ShardId(index as u8);
             let (board, reports) = (Arc::clone(&reactors.board), sender.clone());
             let limits = limits.clone();
             let balance = Arc::clone(&balance);
-            let setup = Setup { shard, core, sockets, files, post, balance, node, limits, board, reports };
+            let setup = Setup { shard, core, sockets, files, post, balance, node, limits, board, reports, questions };
             let cpu = (!cpus.is_empty()).then(|| cpus[index % cpus.len()]);
             match spawn(setup, cpu) {
                 Ok(thread) => reactors.threads.push(thread),
@@ -141,6 +144,11 @@ impl Reactors {
             return Err(self.abandon(error));
         }
         self.leave()
+    }
+
+    /// Where other threads ask the reactors.
+    pub fn desk(&self) -> Desk {
+        self.desk.clone()
     }
 
     /// Whether a reactor is no longer running: it panicked, as none ends by itself.

@@ -118,6 +118,11 @@ impl Tcp {
         names.into_iter().for_each(|name| self.kill(name));
     }
 
+    /// Bytes kept of requests, and bytes of answers that wait for their clients.
+    pub fn waiting_bytes(&self) -> (usize, usize) {
+        (self.inbound_bytes, self.unsent_bytes)
+    }
+
     /// Whether no connection is left.
     pub fn is_empty(&self) -> bool {
         self.connections.is_empty()
@@ -419,8 +424,13 @@ impl Tcp {
                 let reset = libc::linger { l_onoff: 1, l_linger: 0 };
                 setsockopt(&connection.socket, sockopt::Linger, &reset).unwrap_or_default();
             }
-            if connection.wait != Wait::Close {
-                counters.connections_overdue += 1;
+            match connection.wait {
+                Wait::Request => counters.overdue.idle += 1,
+                Wait::Header => counters.overdue.header += 1,
+                Wait::Body => counters.overdue.body += 1,
+                Wait::Send => counters.overdue.send += 1,
+                // The node closed it already.
+                Wait::Close | Wait::Node => {}
             }
             self.kill(name);
         }

@@ -7,12 +7,15 @@ use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use super::counters::Counters;
+use super::desk::ReactorNumbers;
 use super::sockets::bind_all;
 use super::start::{Member, Reactors};
 use super::{Core, Limits};
 use crate::entropy::Entropy;
+use crate::shard::backup::{BackupAnswer, BackupQuestion, BackupRefusal};
 use crate::shard::interface::{Input, Now, Origin, Outputs, Reply, ShardId};
 use crate::shard::message::Message;
+use crate::shard::numbers::Numbers;
 use crate::wire::header::NodeIdentity;
 
 const NODE: NodeIdentity = NodeIdentity { raida_id: 3, coin_id: 6 };
@@ -141,6 +144,16 @@ impl Core for Mirror {
 
     fn has_failed(&self) -> bool {
         false
+    }
+
+    fn turn_took(&mut self, _micros: u64) {}
+
+    fn numbers(&self) -> Numbers {
+        Numbers::default()
+    }
+
+    fn back_up(&mut self, _: BackupQuestion) -> Result<BackupAnswer, BackupRefusal> {
+        Err(BackupRefusal::DiskFailed)
     }
 }
 
@@ -399,7 +412,7 @@ fn slow_clients_are_closed_and_others_are_not() {
     std::thread::sleep(short * 4);
     let mut taken = Vec::new();
     assert_eq!((&unread).read_to_end(&mut taken).unwrap_err().kind(), ErrorKind::ConnectionReset);
-    assert_eq!(node.stop()[0].connections_overdue, 3);
+    assert_eq!(node.stop()[0].overdue.total(), 3);
 }
 
 #[test]
@@ -409,7 +422,7 @@ fn idle_clients_are_closed_in_the_end() {
     stream.write_all(&frame(b"e")).unwrap();
     expect(&mut stream, &frame(b"e"));
     expect_end(&mut stream);
-    assert_eq!(node.stop()[0].connections_overdue, 1);
+    assert_eq!(node.stop()[0].overdue.total(), 1);
 }
 
 #[test]
@@ -690,4 +703,31 @@ fn a_node_stops_with_everything_answered() {
     assert_eq!(counters.iter().map(|counters| counters.connections_open).sum::<u64>(), 0);
     // The port is free again.
     bind_all(address, 1, 1 << 16).unwrap();
+}
+
+/// What is asked while the node works is answered by each reactor, and what it counted adds up.
+#[test]
+fn reactors_tell_their_numbers_while_they_serve() {
+    let node = TestNode::start(2, &Limits::default(), None);
+    let desk = node.reactors.desk();
+    let numbers = || -> Vec<_> {
+        let answers: Vec<_> = (0..desk.reactors()).map(|reactor| desk.ask_numbers(reactor)).collect();
+        answers.into_iter().map(|answer| answer.blocking_recv().expect("it serves")).collect()
+    };
+    let before = numbers();
+    assert_eq!(before.iter().map(|numbers| numbers.shard).collect::<Vec<_>>(), [ShardId(0), ShardId(1)]);
+    let socket = node.datagrams();
+    for number in 0..20 {
+        let frame = frame(&[ECHO, number]);
+        socket.send(&frame).unwrap();
+        assert_eq!(socket.recv(&mut [0; 2048]).unwrap(), frame.len());
+    }
+    let after = numbers();
+    let requests = |of: &[Box<ReactorNumbers>]| of.iter().map(|numbers| numbers.counters.requests).sum::<u64>();
+    assert_eq!(requests(&after) - requests(&before), 20);
+    assert!(after.iter().zip(&before).all(|(after, before)| after.cpu_us >= before.cpu_us));
+    assert!(after.iter().all(|numbers| numbers.counters.turn_us.count() > 0));
+    assert!(after.iter().all(|numbers| numbers.queues.datagrams == 0 && numbers.queues.messages_in == 0));
+    node.stop();
+    assert!((0..2).all(|reactor| desk.ask_numbers(reactor).blocking_recv().is_err()), "nobody is there any more");
 }

@@ -18,7 +18,7 @@
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Receiver, Sender};
 use std::thread;
 use std::time::Duration;
 
@@ -35,6 +35,7 @@ use super::accept::{Acceptor, Arrival, Balance};
 use super::buffers::ReceiveBuffers;
 use super::counters::Counters;
 use super::datagrams;
+use super::desk::{Question, Queues, ReactorNumbers, thread_cpu_us};
 use super::disk::{Disk, ShardFiles};
 use super::mesh::Post;
 use super::ring::{Completion, Kind, Ring, RingError, Tag};
@@ -79,6 +80,8 @@ pub struct Setup<C> {
     pub board: Arc<StageBoard>,
     /// Where it reports to.
     pub reports: Sender<Report>,
+    /// What other threads ask it.
+    pub questions: Receiver<Question>,
 }
 
 /// What reactors send each other.
@@ -133,6 +136,9 @@ pub struct Reactor<C> {
     /// Where the eventfd of the stage is read to.
     stage_read: Box<u64>,
     reports: Sender<Report>,
+    questions: Receiver<Question>,
+    /// Whether the time of the last turn was counted.
+    turn_counted: bool,
 }
 
 impl<C: Core> Reactor<C> {
@@ -143,7 +149,7 @@ impl<C: Core> Reactor<C> {
             Ok(mut reactor) => {
                 if !reactor.serve() {
                     // The kernel may still write to what it was given: better lost than used again.
-                    log::error!("shard {}: the kernel did not return all operations", shard.0);
+                    log::error!(shard = shard.0; "the kernel did not return all operations");
                     std::mem::forget(reactor);
                 }
             }
@@ -153,7 +159,7 @@ impl<C: Core> Reactor<C> {
     }
 
     fn new(setup: Setup<C>) -> Result<Self, RingError> {
-        let Setup { shard, core, sockets, files, post, balance, node, limits, board, reports } = setup;
+        let Setup { shard, core, sockets, files, post, balance, node, limits, board, reports, questions } = setup;
         let ring = Ring::new()?;
         post.bell().set_ring(ring.descriptor());
         let service = Service {
@@ -187,6 +193,8 @@ impl<C: Core> Reactor<C> {
             watches_stage: false,
             stage_read: Box::new(0),
             reports,
+            questions,
+            turn_counted: true,
             ring,
         })
     }
@@ -220,7 +228,10 @@ impl<C: Core> Reactor<C> {
 
     /// One turn, but for its submission. Returns whether anything happened.
     fn turn(&mut self) -> bool {
-        self.service.now = now();
+        let now = now();
+        self.count_turn(now.monotonic_us);
+        self.turn_counted = false;
+        self.service.now = now;
         self.service.counters.turns += 1;
         let mut active = self.take_completions();
         active |= self.take_messages();
@@ -232,6 +243,15 @@ impl<C: Core> Reactor<C> {
         self.queue();
         self.report_end_of_stage();
         active
+    }
+
+    /// Counts how long the last turn took, once: at the next, or where a rest looks at the clock first.
+    fn count_turn(&mut self, now_us: u64) {
+        if !std::mem::replace(&mut self.turn_counted, true) {
+            let took_us = now_us - self.service.now.monotonic_us;
+            self.service.counters.turn_us.add(took_us);
+            self.service.core.turn_took(took_us);
+        }
     }
 
     fn take_completions(&mut self) -> bool {
@@ -287,12 +307,15 @@ impl<C: Core> Reactor<C> {
             }
             Kind::Disk => {
                 let disk = self.disk.as_mut().expect("only a disk has disk operations");
-                disk.completed(completion, &mut self.ring, &mut service.counters);
+                disk.completed(completion, service.now.monotonic_us, &mut self.ring, &mut service.counters);
                 while let Some(done) = disk.take_done() {
                     service.step(Input::Disk(done));
                 }
             }
-            Kind::Stage => self.watches_stage = false,
+            Kind::Stage => {
+                self.watches_stage = false;
+                self.answer_questions();
+            }
             Kind::Wake => self.ring.woken(completion),
             // It found its operation ended.
             Kind::Cancel => {}
@@ -313,6 +336,41 @@ impl<C: Core> Reactor<C> {
             }
         }
         any
+    }
+
+    fn answer_questions(&mut self) {
+        while let Ok(question) = self.questions.try_recv() {
+            match question {
+                Question::Numbers(answer) => {
+                    // Who asked may have lost patience.
+                    let _ = answer.send(Box::new(self.numbers()));
+                }
+                Question::Backup(question, answer) => {
+                    let _ = answer.send(self.service.core.back_up(question));
+                }
+            }
+        }
+    }
+
+    fn numbers(&self) -> ReactorNumbers {
+        let service = &self.service;
+        let (messages_in, messages_out) = self.post.depths();
+        let (inbound_bytes, unsent_bytes) = service.tcp.waiting_bytes();
+        ReactorNumbers {
+            shard: self.shard,
+            now: service.now,
+            cpu_us: thread_cpu_us(),
+            counters: service.counters,
+            queues: Queues {
+                messages_in: messages_in as u64,
+                messages_out: messages_out as u64,
+                datagrams: service.udp.in_flight() as u64,
+                inbound_bytes: inbound_bytes as u64,
+                unsent_bytes: unsent_bytes as u64,
+                disk_operations: self.disk.as_ref().map_or(0, Disk::running) as u64,
+            },
+            core: service.core.numbers(),
+        }
     }
 
     /// Does what a new stage asks for, once.
@@ -354,9 +412,10 @@ impl<C: Core> Reactor<C> {
         let now_us = service.now.monotonic_us;
         let mut ops = std::mem::take(&mut service.out.disk);
         for op in ops.drain(..) {
-            start(self.disk.as_mut(), op, ring);
+            start(self.disk.as_mut(), op, now_us, ring);
         }
         service.out.disk = ops;
+        service.counters.messages_sent += service.out.messages.len() as u64;
         for (to, message) in service.out.messages.drain(..) {
             self.post.send(to, Parcel::Message(message));
         }
@@ -388,11 +447,13 @@ impl<C: Core> Reactor<C> {
         let wake_at_us = self.service.core.wake_at_us().unwrap_or(u64::MAX);
         let mut wake_at_us = wake_at_us.min(self.service.tcp.wake_at_us()).min(self.acceptor.wake_at_us());
         if self.post.has_waiting() {
+            self.service.counters.messages_held_up += 1;
             // Nobody says when there is room for what waits.
             wake_at_us = wake_at_us.min(now().monotonic_us + ROOM_LOOK_US);
         }
         while !self.has_work() {
             let now_us = now().monotonic_us;
+            self.count_turn(now_us);
             if now_us >= wake_at_us {
                 return;
             }
@@ -450,8 +511,8 @@ impl<C: Core> Reactor<C> {
     }
 }
 
-fn start(disk: Option<&mut Disk>, op: DiskOp, ring: &mut Ring) {
-    disk.expect("a shard without files asks nothing of the disk").start(op, ring);
+fn start(disk: Option<&mut Disk>, op: DiskOp, now_us: u64, ring: &mut Ring) {
+    disk.expect("a shard without files asks nothing of the disk").start(op, now_us, ring);
 }
 
 /// The time of a turn.

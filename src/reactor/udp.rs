@@ -44,6 +44,11 @@ impl Udp {
         self.origins.is_empty() && !self.datagrams.has_output() && !self.datagrams.is_receiving()
     }
 
+    /// How many datagrams are not answered yet.
+    pub fn in_flight(&self) -> usize {
+        self.origins.len()
+    }
+
     /// Whether a receive is armed.
     pub fn is_receiving(&self) -> bool {
         self.datagrams.is_receiving()

@@ -53,8 +53,18 @@ struct Lead {
     last: bool,
 }
 
+/// What a shard's checkpoints have done since its start.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct CheckpointCounters {
+    /// Checkpoints whose control block is on disk.
+    pub finished: u64,
+    /// Pages brought to their places, those that only make room too.
+    pub pages_written: u64,
+}
+
 /// A shard's checkpoints.
 pub(super) struct Checkpoint {
+    pub(super) counters: CheckpointCounters,
     stage: Stage,
     /// Transactions granted and not yet through, by the parity of the phase they were granted in.
     granted: [usize; 2],
@@ -90,6 +100,7 @@ impl Checkpoint {
     /// Nothing under way, after recovery.
     pub fn new(control: Control, cache_pages: usize, orders_written: u64) -> Self {
         Self {
+            counters: CheckpointCounters::default(),
             stage: Stage::Idle,
             granted: [0; 2],
             phase: 0,
@@ -346,6 +357,7 @@ impl Shard {
 
     fn pages_written(&mut self, pages: Vec<PageNumber>, bytes: AlignedBytes) {
         let batch = std::mem::take(&mut self.checkpoint.batch);
+        self.checkpoint.counters.pages_written += batch.len() as u64;
         for &(page, changes) in &batch {
             self.pages.written(page, changes, &mut self.woken);
             self.checkpoint.has_new_pages |= !self.checkpoint.control.used.contains(page);
@@ -365,6 +377,7 @@ impl Shard {
         match self.checkpoint.control_wanted {
             Some((sequence, last)) if control.sequence >= sequence => {
                 self.checkpoint.control_wanted = None;
+                self.checkpoint.counters.finished += 1;
                 self.checkpoint.last_done |= last;
             }
             _ if self.checkpoint.stage == Stage::Noting => self.write_orders(effects),

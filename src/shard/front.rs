@@ -23,6 +23,7 @@ impl Shard {
             Ok(header) => header,
             Err(error) => {
                 let head = ReplyHead::for_error(&self.identity, &error);
+                self.counters.answered_unplanned(error.status);
                 return reply_plainly(origin, &head, error.status, true, effects);
             }
         };
@@ -37,6 +38,8 @@ impl Shard {
         };
         if let Some(status) = refusal {
             let head = ReplyHead::new(&header, Opened::default());
+            self.counters.answered_unplanned(status);
+            self.log_refusal(&origin, &header, status, now);
             reply_plainly(origin, &head, status, false, effects);
         }
     }
@@ -166,21 +169,26 @@ impl Shard {
         if task.header.encryption().is_modern() {
             effects.entropy.fill(&mut random);
         }
-        let micros = u32::try_from(now.monotonic_us - task.started_us).unwrap_or(u32::MAX);
+        let took_us = now.monotonic_us - task.started_us;
+        let micros = u32::try_from(took_us).unwrap_or(u32::MAX);
         let start = effects.out.bytes.len();
         reply::write(&mut effects.out.bytes, &head, &task.key, status, micros, payload, random);
         let end = effects.out.bytes.len();
         effects.out.replies.push(Reply { token: task.origin.token, start, end, close: false });
-        self.counters.count(task.header.command, status);
+        self.counters.answered(task.header.command, status, took_us);
+        if !status.is_success() {
+            self.log_refusal(&task.origin, &task.header, status, now);
+        }
         self.give_back(task, effects);
         Flow::Ended
     }
-}
 
-/// A task whose outcome nobody knows before the next start: no answer, and the connection closes.
-pub(super) fn leave_unanswered(task: &Task, effects: &mut Effects<'_>) {
-    let at = effects.out.bytes.len();
-    effects.out.replies.push(Reply { token: task.origin.token, start: at, end: at, close: true });
+    /// A task whose outcome nobody knows before the next start: no answer, and the connection closes.
+    pub(super) fn leave_unanswered(&mut self, task: &Task, effects: &mut Effects<'_>) {
+        self.counters.unanswered += 1;
+        let at = effects.out.bytes.len();
+        effects.out.replies.push(Reply { token: task.origin.token, start: at, end: at, close: true });
+    }
 }
 
 /// Answers without a task: no payload, no key.

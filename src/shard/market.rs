@@ -9,7 +9,7 @@
 //! ends, its order with it.
 //!
 //! Invariants: an offer exists while it has coins or an order; the two orderings hold just the listed offers;
-//! `values` are their sums. `offers_max` bounds what commands may add ([`Market::is_full`]), not what the
+//! `values` and `listed` are their sums and counts. `offers_max` bounds what commands may add ([`Market::is_full`]), not what the
 //! records say: truth always fits.
 
 use std::ops::ControlFlow;
@@ -119,6 +119,7 @@ pub struct Market {
     by_listing: Ordered<Listing>,
     by_sequence: Ordered<(TradeCoin, u64)>,
     values: [u128; TradeCoin::ALL.len()],
+    listed: [u64; TradeCoin::ALL.len()],
     orders_changed: u64,
 }
 
@@ -136,6 +137,7 @@ impl Market {
             by_listing: Ordered::new(hash),
             by_sequence: Ordered::new(hash),
             values: [0; TradeCoin::ALL.len()],
+            listed: [0; TradeCoin::ALL.len()],
             orders_changed: 0,
         }
     }
@@ -274,6 +276,11 @@ impl Market {
         self.values[coin as usize]
     }
 
+    /// How many offers are listed for a coin type.
+    pub const fn listed(&self, coin: TradeCoin) -> u64 {
+        self.listed[coin as usize]
+    }
+
     /// Bytes it takes in memory, the orderings aside.
     pub fn memory_bytes(&self) -> usize {
         let tables = self.by_an.memory_bytes() + self.by_identifier.memory_bytes();
@@ -309,6 +316,7 @@ impl Market {
         let same_sequence = before.map(by_sequence) == after.map(by_sequence);
         if let Some(listing) = before {
             self.values[listing.coin as usize] -= u128::from(listing.value);
+            self.listed[listing.coin as usize] -= 1;
             self.by_listing.remove(number);
             if !same_sequence {
                 self.by_sequence.remove(number);
@@ -316,6 +324,7 @@ impl Market {
         }
         if let Some(listing) = after {
             self.values[listing.coin as usize] += u128::from(listing.value);
+            self.listed[listing.coin as usize] += 1;
             self.by_listing.insert(number, listing);
             if !same_sequence {
                 self.by_sequence.insert(number, by_sequence(listing));
@@ -543,6 +552,7 @@ mod tests {
             }
             let value = offers.iter().map(|(_, _, known)| u128::from(known.value())).sum::<u128>();
             prop_assert_eq!(market.value(coin), value);
+            prop_assert_eq!(market.listed(coin), offers.len() as u64);
         }
         let mut orders = Vec::new();
         market.orders(|an, sequence, address| orders.push((*an.bytes(), sequence, *address)));

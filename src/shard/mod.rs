@@ -12,6 +12,7 @@
 pub mod backup;
 pub mod checkpoint;
 pub mod coin_lists;
+pub mod counters;
 pub mod free_map;
 mod front;
 pub mod interface;
@@ -21,11 +22,13 @@ pub mod locks;
 pub mod market;
 pub mod message;
 pub mod number_table;
+pub mod numbers;
 pub mod ordered;
 mod owner;
 pub mod pages;
 pub mod partition;
 pub mod rate_limit;
+mod refusals;
 pub mod reservations;
 pub mod slots;
 pub mod start;
@@ -43,10 +46,9 @@ use crate::mutant::{self, Mutant};
 use crate::settings::Settings;
 use crate::store::wal::{Change, Log, LogWrite, Ticket};
 use crate::wire::header::NodeIdentity;
-use crate::wire::request::{COMMANDS, Command};
-use crate::wire::status::Status;
 
 use checkpoint::Checkpoint;
+use counters::Counters;
 use free_map::FreeMap;
 use interface::{DiskDone, DiskOp, Input, Now, Outputs, ShardFile, ShardId};
 use lockers::Lockers;
@@ -55,6 +57,7 @@ use market::Market;
 use message::{Message, Visit};
 use pages::Pages;
 use rate_limit::RateLimit;
+use refusals::Refusals;
 use reservations::Reservations;
 use task::Task;
 
@@ -82,8 +85,7 @@ pub struct Shard {
     pub(crate) market: Market,
     pub(crate) reservations: Reservations,
     rate_limit: RateLimit,
-    /// When a violation of it was last logged.
-    violation_logged_us: u64,
+    refusals: Refusals,
     pub(crate) locks: Locks,
     pub(crate) visits: Slab<Option<Box<Visit>>>,
     /// Visits that wait for no lock, to be carried on.
@@ -116,30 +118,10 @@ pub struct Shard {
     failed: bool,
     stopping: bool,
 
-    /// Numbers, for whoever looks after the node.
+    /// Reads of pages that failed or brought a damaged page.
+    bad_pages: u64,
+    /// What it answered, for whoever looks after the node.
     pub counters: Counters,
-}
-
-/// What a shard has answered, by command and status.
-pub struct Counters {
-    answers: Box<[[u64; 256]; COMMANDS.len()]>,
-}
-
-impl Counters {
-    fn count(&mut self, command: &Command, status: Status) {
-        self.answers[command.index()][status.code() as usize] += 1;
-    }
-
-    /// How often a command was answered with a status.
-    pub fn answers(&self, command: &Command, status: Status) -> u64 {
-        self.answers[command.index()][status.code() as usize]
-    }
-}
-
-impl Default for Counters {
-    fn default() -> Self {
-        Self { answers: Box::new([[0; 256]; COMMANDS.len()]) }
-    }
 }
 
 impl Shard {
@@ -187,21 +169,22 @@ impl Shard {
         match op {
             DiskOp::ReadPage { page, frame } => {
                 if let Err(error) = &result {
-                    log::error!("shard {}: page {} is not readable: error {}", self.id.0, page.get(), error.errno);
+                    log::error!(shard = self.id.0; "page {} is not readable: error {}", page.get(), error.errno);
                 }
                 let used = self.checkpoint.has_used(page);
                 let whole = self.pages.loaded(page, frame, result.is_ok(), used, &mut self.woken);
                 if !whole && result.is_ok() {
                     let (den, number) = (page.denomination(), page.in_denomination());
-                    log::error!("shard {}: page {number} of denomination {den} is damaged and not served", self.id.0);
+                    log::error!(shard = self.id.0; "page {number} of denomination {den} is damaged and not served");
                 }
+                self.bad_pages += u64::from(!whole);
                 self.woken((!whole).then_some(page));
             }
             op if let Err(error) = result
                 && !mutant::is(Mutant::FailedWriteTaken) =>
             {
                 let (file, cause) = (op.path(self.id), std::io::Error::from_raw_os_error(error.errno));
-                log::error!("shard {}: cannot write {file}: {cause}: nothing is written any more", self.id.0);
+                log::error!(shard = self.id.0; "cannot write {file}: {cause}: nothing is written any more");
                 self.fail(effects);
             }
             DiskOp::Write { file: ShardFile::Log(segment), offset, bytes, .. } => {
@@ -304,7 +287,7 @@ impl Shard {
         self.broadcast(|| Message::Failed, effects);
         for (_, slot) in std::mem::take(&mut self.committing) {
             let task = self.tasks.remove(slot as usize).expect("a task that waits for its record");
-            front::leave_unanswered(&task, effects);
+            self.leave_unanswered(&task, effects);
         }
         self.give_up_waiting();
         self.wake_starved();
@@ -337,6 +320,11 @@ impl Shard {
     /// Whether no request is in flight.
     pub fn is_idle(&self) -> bool {
         self.tasks.is_empty()
+    }
+
+    /// A turn of its driver took so many microseconds, the time of its sleep aside.
+    pub fn turn_took(&mut self, micros: u64) {
+        self.counters.turn_took(micros);
     }
 
     /// Whether the disk failed and nothing is written any more.

@@ -276,9 +276,6 @@ impl Shard {
         match question {
             Question::Rate(peer) => {
                 findings.allowed = self.rate_limit.allow(peer, now.monotonic_us);
-                if !findings.allowed {
-                    self.log_violation(peer, now);
-                }
             }
             Question::Locker(key) => match self.lockers.coins(&key) {
                 Some(coins) if coins.len() > self.settings.coins_max => visit.failed = Some(Status::TooManyCoins),
@@ -312,16 +309,6 @@ impl Shard {
         let Findings { an, coins, .. } = &mut visit.findings;
         if let Some(of_offer) = an.as_ref().and_then(|an| self.market.coins(an)) {
             coins.extend(of_offer);
-        }
-    }
-
-    /// Tells the operator of addresses that break too often: one line a second at most, so that they cannot fill the disk.
-    fn log_violation(&mut self, peer: std::net::IpAddr, now: Now) {
-        const SECOND_US: u64 = 1_000_000;
-        if now.monotonic_us >= self.violation_logged_us + SECOND_US {
-            self.violation_logged_us = now.monotonic_us;
-            let violations = self.rate_limit.violations();
-            log::warn!("shard {}: {peer} breaks too often, refused; {violations} refused so far", self.id.0);
         }
     }
 

@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 
+use serde::Serialize;
+
 use crate::coin::PageNumber;
 use crate::mutant::{self, Mutant};
 use crate::store::layout::{PageFrame, PageState};
@@ -44,7 +46,7 @@ pub enum Wanted {
 }
 
 /// What the cache has done, for the operator.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Copy, Default, Debug, Serialize)]
 pub struct CacheCounters {
     /// Pages found present.
     pub hits: u64,

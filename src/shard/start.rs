@@ -13,7 +13,9 @@ use crate::store::recovery::Opened;
 use crate::store::wal::{Geometry, Log};
 use crate::wire::header::NodeIdentity;
 
+use super::Shard;
 use super::checkpoint::Checkpoint;
+use super::counters::Counters;
 use super::free_map::{FreeMap, WORDS_PER_PAGE};
 use super::interface::ShardId;
 use super::keyed_hash::KeyedHash;
@@ -26,7 +28,6 @@ use super::rate_limit::RateLimit;
 use super::reservations::Reservations;
 pub use super::transaction::home;
 use super::views::PageViews;
-use super::{Counters, Shard};
 
 /// What pages of all shards say of the lists that one is home of.
 #[derive(Default)]
@@ -130,7 +131,7 @@ impl ShardBuilder {
             lockers,
             reservations: Reservations::new(self.id, settings.shards, settings.reservation_ms * 1000),
             rate_limit,
-            violation_logged_us: 0,
+            refusals: Default::default(),
             locks: Locks::with_capacity(4 * settings.requests_max),
             visits: Default::default(),
             granted: Default::default(),
@@ -151,6 +152,7 @@ impl ShardBuilder {
             market,
             failed: false,
             stopping: false,
+            bad_pages: 0,
             counters: Counters::default(),
             settings,
         }

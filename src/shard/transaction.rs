@@ -17,10 +17,10 @@ use crate::mutant::{self, Mutant};
 use crate::settings::Identifier;
 use crate::store::orders::Order;
 use crate::store::wal;
-use crate::wire::request::Request;
+use crate::wire::request::locker::SaleTerms;
+use crate::wire::request::{CommandKind, Request};
 use crate::wire::status::Status;
 
-use super::front;
 use super::interface::{Now, ShardId};
 use super::locks::{Mode, Resource};
 use super::market;
@@ -116,7 +116,7 @@ impl Shard {
                 {
                     Flow::Waits
                 }
-                0 => self.reply(task, task.status, now, effects),
+                0 => self.committed(task, now, effects),
                 _ => Flow::Waits,
             };
         }
@@ -419,7 +419,7 @@ impl Shard {
             }
             self.committing.pop_front();
             self.with_task(slot, |shard, task| match task.stage {
-                Stage::Applying if task.awaited == 0 => shard.reply(task, task.status, now, effects),
+                Stage::Applying if task.awaited == 0 => shard.committed(task, now, effects),
                 Stage::Applying => Flow::Waits, // a mutant's
                 _ => shard.apply_everywhere(task, effects),
             });
@@ -436,6 +436,17 @@ impl Shard {
         Flow::Waits
     }
 
+    /// Everything is applied: the client hears of it.
+    fn committed(&mut self, task: &mut Task, now: Now, effects: &mut Effects<'_>) -> Flow {
+        if task.header.command.kind == CommandKind::Buy
+            && let Some(terms) = task.findings.an.as_ref().and_then(SaleTerms::of)
+        {
+            let value = task.findings.coins.iter().map(|coin| u128::from(coin.denomination().value())).sum();
+            self.counters.bought(terms.coin_type, value, terms.price);
+        }
+        self.reply(task, task.status, now, effects)
+    }
+
     // ---- giving up
 
     /// What a question found has changed meanwhile: it is asked again.
@@ -447,7 +458,7 @@ impl Shard {
 
     /// Ends a task without an answer: what became of it, only the next start can tell.
     fn leave(&mut self, task: &mut Task, effects: &mut Effects<'_>) -> Flow {
-        front::leave_unanswered(task, effects);
+        self.leave_unanswered(task, effects);
         self.give_back(task, effects);
         Flow::Ended
     }

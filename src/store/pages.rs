@@ -106,12 +106,7 @@ pub const PAGE_GROUPS: u16 = READS;
 ///
 /// # Panics
 /// When there is no such group.
-pub fn copy_pages(
-    storage: &dyn Storage,
-    used: &UsedPages,
-    group: u16,
-    copy: &mut Copy<'_>,
-) -> Result<(), StoreError> {
+pub fn copy_pages(storage: &dyn Storage, used: &UsedPages, group: u16, copy: &mut Copy<'_>) -> Result<(), StoreError> {
     let mut reader = Reader::new(storage, used);
     reader.load(group)?;
     for page in reader.loaded() {

@@ -98,6 +98,44 @@ impl Status {
     pub const fn is_success(self) -> bool {
         matches!(self, Self::NoError | Self::AllPass | Self::Mixed | Self::Success)
     }
+
+    /// What kind of answer it is.
+    pub const fn class(self) -> StatusClass {
+        match self {
+            status if status.is_success() => StatusClass::Success,
+            Self::RequestRate | Self::Memory => StatusClass::Limited,
+            Self::Filesystem | Self::Internal | Self::Network | Self::CryptoConnect => StatusClass::Failed,
+            _ => StatusClass::Refused,
+        }
+    }
+}
+
+/// What kind of answer a status is, for whoever watches the node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StatusClass {
+    /// The request did what it asked for, in part at least.
+    Success,
+    /// The request was wrong, or what it asked for does not hold.
+    Refused,
+    /// A bound of the node was reached: too many requests, or too much in flight.
+    Limited,
+    /// The node or its machine failed.
+    Failed,
+}
+
+impl StatusClass {
+    /// Every class.
+    pub const ALL: [Self; 4] = [Self::Success, Self::Refused, Self::Limited, Self::Failed];
+
+    /// Its name, in lower case.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Refused => "refused",
+            Self::Limited => "limited",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 impl fmt::Display for Status {
@@ -133,6 +171,7 @@ mod tests {
     fn success_and_text() {
         let successes: Vec<_> = Status::ALL.iter().filter(|status| status.is_success()).collect();
         assert_eq!(successes, [&Status::NoError, &Status::AllPass, &Status::Mixed, &Status::Success]);
+        assert!(Status::ALL.iter().all(|status| status.is_success() == (status.class() == StatusClass::Success)));
         assert_eq!(Status::Crc.to_string(), "37 wrong CRC: the body was not encrypted with this key");
     }
 }

@@ -11,8 +11,10 @@ use crate::reactor::mesh::{Post, mesh};
 use crate::reactor::sockets::bind_all;
 use crate::reactor::stage::{Stage, StageBoard};
 use crate::reactor::{Core, Limits};
+use crate::shard::backup::{BackupAnswer, BackupQuestion, BackupRefusal};
 use crate::shard::interface::{Input, Now, Outputs, ShardId};
 use crate::shard::message::Message;
+use crate::shard::numbers::Numbers;
 use crate::wire::header::NodeIdentity;
 
 /// So generous that only a hang breaks it.
@@ -63,6 +65,16 @@ impl Core for Impatient {
     fn has_failed(&self) -> bool {
         false
     }
+
+    fn turn_took(&mut self, _micros: u64) {}
+
+    fn numbers(&self) -> Numbers {
+        Numbers::default()
+    }
+
+    fn back_up(&mut self, _: BackupQuestion) -> Result<BackupAnswer, BackupRefusal> {
+        Err(BackupRefusal::DiskFailed)
+    }
 }
 
 /// The last stage begins after a turn took the bell of the stage before, and before it looks at the board. The bell
@@ -87,6 +99,7 @@ fn a_turn_that_finds_the_last_stage_is_not_slept_after() {
         limits: Limits::default(),
         board: Arc::clone(&board),
         reports: sender,
+        questions: mpsc::channel().1,
     };
     let reactor = thread::spawn(move || Reactor::run(setup));
     let counters = loop {

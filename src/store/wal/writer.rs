@@ -16,6 +16,7 @@ use std::collections::VecDeque;
 use super::format::{
     BatchHeader, Change, Commit, Geometry, HEADER_BYTES, LogTail, WINDOW, encode_record, record_bytes, whole_blocks,
 };
+use crate::histogram::Histogram;
 use crate::mutant::{self, Mutant};
 use crate::store::layout::AlignedBytes;
 use crate::store::orders::Order;
@@ -69,6 +70,10 @@ pub struct Counters {
     pub bytes: u64,
     /// The highest sequence appended.
     pub highest_sequence: u64,
+    /// Records of each batch; a mark has none.
+    pub batch_records: Histogram,
+    /// Bytes of each batch, padding included.
+    pub batch_bytes: Histogram,
 }
 
 /// A batch being filled, or filled and waiting for the disk.
@@ -263,6 +268,8 @@ impl Log {
         self.next_number += 1;
         self.counters.batches += 1;
         self.counters.bytes += length as u64;
+        self.counters.batch_records.add(u64::from(batch.records));
+        self.counters.batch_bytes.add(length as u64);
         LogWrite { segment, offset, bytes: batch.bytes, length }
     }
 
@@ -298,6 +305,11 @@ impl Log {
     /// Whether everything appended is durable.
     pub fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.in_flight.is_empty()
+    }
+
+    /// How many segments are in use, and how many there are.
+    pub fn segments(&self) -> (usize, usize) {
+        (self.segments.len(), usize::from(self.geometry.segments))
     }
 
     /// Whether more than half of the segments are in use, and a checkpoint would change that.

@@ -72,6 +72,16 @@ impl CommandKind {
     pub const fn command(self) -> &'static Command {
         &COMMANDS[self as usize]
     }
+
+    /// Whether it changes coins where it succeeds.
+    pub const fn writes(self) -> bool {
+        match self {
+            Self::Echo | Self::Version | Self::CountCoins | Self::Detect | Self::DetectSum => false,
+            Self::PeekTradeLocker | Self::Peek | Self::ListForSale | Self::ChangeSerialNumbers => false,
+            Self::Pown | Self::PownSum | Self::Store | Self::Remove | Self::PutForSale | Self::Buy => true,
+            Self::StoreMultiple | Self::RemoveTradeLocker | Self::Break | Self::Join => true,
+        }
+    }
 }
 
 /// What lengths a command's payload may have, in bytes: without challenge, HMAC and terminator.

@@ -1,0 +1,247 @@
+//! The admin thread's connections: few at a time, one request each, all of it within a deadline.
+
+use std::convert::Infallible;
+use std::fmt::Write;
+use std::io;
+use std::net::{self, IpAddr};
+use std::os::unix;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{Either, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{sleep, timeout};
+
+use super::backup::{Backups, Chunks, rate_of};
+use super::process::ProcessNumbers;
+use super::watcher::{View, Watcher};
+use super::{Phase, metrics, report};
+use crate::entropy::{Entropy, SystemEntropy};
+
+/// Connections of a door at once; further ones wait in the kernel.
+const CONNECTIONS_MAX: usize = 16;
+/// Bytes of a request's head.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// After accepting failed it rests for so long, as the cause is mostly a want of descriptors.
+const REST: Duration = Duration::from_millis(100);
+
+const PAGE: &str = include_str!("page.html");
+/// Where the page names the number that its script and style are allowed by.
+const NONCE: &str = "{nonce}";
+
+/// A text, or a backup on its way.
+type Answer = Response<Either<Full<Bytes>, Chunks>>;
+
+/// Where a request came in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Door {
+    /// The address. Nobody knows who asks; he may look.
+    Network,
+    /// The Unix socket. Who reaches it is of the node's user or group.
+    Socket,
+}
+
+impl Door {
+    /// From accepting a connection to the last byte of its answer.
+    const fn deadline(self) -> Duration {
+        match self {
+            Self::Network => Duration::from_secs(10),
+            Self::Socket => Duration::from_secs(3600),
+        }
+    }
+}
+
+/// Where answers come from.
+struct Sources {
+    watcher: Watcher,
+    backups: Backups,
+}
+
+/// Answers until the node is over.
+pub(super) async fn serve(
+    network: Option<net::TcpListener>,
+    socket: Option<unix::net::UnixListener>,
+    (watcher, backups): (Watcher, Backups),
+    mut phase: watch::Receiver<Phase>,
+) {
+    let sources = Arc::new(Sources { watcher, backups });
+    let expect = "a listener that does not block";
+    if let Some(listener) = network {
+        let listener = TcpListener::from_std(listener).expect(expect);
+        let next = async move || listener.accept().await.map(|(stream, _)| stream);
+        drop(tokio::task::spawn_local(accept(Door::Network, Arc::clone(&sources), next)));
+    }
+    if let Some(listener) = socket {
+        let listener = UnixListener::from_std(listener).expect(expect);
+        let next = async move || listener.accept().await.map(|(stream, _)| stream);
+        drop(tokio::task::spawn_local(accept(Door::Socket, sources, next)));
+    }
+    // The node's side is dropped only after it said so. What is still asked then goes down with the runtime.
+    let _ = phase.wait_for(|phase| matches!(phase, Phase::Over)).await;
+}
+
+async fn accept<S>(door: Door, sources: Arc<Sources>, next: impl AsyncFn() -> io::Result<S>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let permit = Arc::clone(&room).acquire_owned().await.expect("it is never closed");
+        match next().await {
+            Ok(stream) => drop(tokio::task::spawn_local(connection(stream, door, Arc::clone(&sources), permit))),
+            Err(error) => {
+                log::debug!("admin: cannot accept: {error}");
+                sleep(REST).await;
+            }
+        }
+    }
+}
+
+async fn connection<S>(stream: S, door: Door, sources: Arc<Sources>, _permit: OwnedSemaphorePermit)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let service = service_fn(|request| {
+        let sources = Arc::clone(&sources);
+        async move { Ok::<_, Infallible>(answer(&request, door, &sources).await) }
+    });
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    let serving = builder
+        .keep_alive(false)
+        .half_close(true)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    match timeout(door.deadline(), serving).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => log::debug!("admin: a connection failed: {error}"),
+        Err(_late) => log::debug!("admin: a connection took too long"),
+    }
+}
+
+async fn answer(request: &Request<Incoming>, door: Door, Sources { watcher, backups }: &Sources) -> Answer {
+    // No browser reaches the socket.
+    if door == Door::Network && !names_this_machine(request.headers()) {
+        return plain(StatusCode::MISDIRECTED_REQUEST, "ask by address, or as localhost\n");
+    }
+    if door == Door::Socket && request.method() == Method::POST && request.uri().path() == "/backup" {
+        return backup(backups, request.uri().query());
+    }
+    if ![Method::GET, Method::HEAD].contains(request.method()) {
+        let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "GET alone\n");
+        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return answer;
+    }
+    match request.uri().path() {
+        "/" => page(),
+        "/metrics" => {
+            let text = metrics::text(&watcher.view().await, &ProcessNumbers::read());
+            typed("text/plain; version=0.0.4; charset=utf-8", whole(text))
+        }
+        "/report.json" => {
+            let report = report::Report::new(&watcher.view().await, ProcessNumbers::read());
+            let json = serde_json::to_vec(&report).expect("numbers and names are JSON");
+            typed("application/json", whole(json))
+        }
+        "/healthz" => probe(&watcher.view().await, View::unhealthy),
+        "/readyz" => probe(&watcher.view().await, View::unready),
+        _ => plain(StatusCode::NOT_FOUND, "there are /, /metrics, /report.json, /healthz and /readyz\n"),
+    }
+}
+
+/// Whether a request was meant for an address of this machine. A page of somebody else, whose name was made to lead
+/// here, is not to read in the operator's browser what the operator may read.
+fn names_this_machine(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(header::HOST) else { return true };
+    let Ok(host) = host.to_str() else { return false };
+    let name = match (host.strip_prefix('['), host.rsplit_once(':')) {
+        (Some(address), _) => address.split(']').next().unwrap_or_default(),
+        (None, Some((name, _port))) => name,
+        (None, None) => host,
+    };
+    name.is_empty() || name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+}
+
+fn probe(view: &View, fault: impl FnOnce(&View) -> Option<String>) -> Answer {
+    match fault(view) {
+        None => plain(StatusCode::OK, &format!("{}\n", view.state.name())),
+        Some(fault) => plain(StatusCode::SERVICE_UNAVAILABLE, &format!("{fault}\n")),
+    }
+}
+
+/// The page, whose own script and style may run and nobody else's.
+fn page() -> Answer {
+    let mut random = [0; 16];
+    SystemEntropy::new().fill(&mut random);
+    let mut nonce = String::with_capacity(2 * random.len());
+    random.iter().for_each(|byte| write!(nonce, "{byte:02x}").expect("a text grows"));
+    let policy = format!(
+        "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src data:; connect-src 'self'; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    let mut answer = typed("text/html; charset=utf-8", whole(PAGE.replace(NONCE, &nonce)));
+    let policy = HeaderValue::try_from(policy).expect("printable");
+    answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+    answer
+}
+
+/// Begins a backup.
+fn backup(backups: &Backups, query: Option<&str>) -> Answer {
+    let Some(rate) = rate_of(query) else { return plain(StatusCode::BAD_REQUEST, "a rate is a number of MiB\n") };
+    match backups.begin(rate) {
+        Ok(chunks) => typed("application/octet-stream", Either::Right(chunks)),
+        Err(why) => plain(StatusCode::CONFLICT, &format!("{why}\n")),
+    }
+}
+
+fn plain(status: StatusCode, text: &str) -> Answer {
+    let mut answer = typed("text/plain; charset=utf-8", whole(text.to_string()));
+    *answer.status_mut() = status;
+    answer
+}
+
+/// A body that is there.
+fn whole(body: impl Into<Bytes>) -> Either<Full<Bytes>, Chunks> {
+    Either::Left(Full::new(body.into()))
+}
+
+fn typed(content: &'static str, body: Either<Full<Bytes>, Chunks>) -> Answer {
+    let mut answer = Response::new(body);
+    let headers = answer.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_TYPE, content),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_and_localhost_are_this_machine() {
+        let asked = |host: &'static str| {
+            names_this_machine(&HeaderMap::from_iter([(header::HOST, HeaderValue::from_static(host))]))
+        };
+        for host in ["127.0.0.1:50100", "127.0.0.1", "localhost", "LOCALHOST:1", "[::1]:50100", "[::1]", "", ":80"] {
+            assert!(asked(host), "{host}");
+        }
+        for host in
+            ["example.org", "example.org:50100", "localhost.example.org:1", "[example]", "127.0.0.1.example.org"]
+        {
+            assert!(!asked(host), "{host}");
+        }
+        assert!(names_this_machine(&HeaderMap::new()));
+    }
+}

@@ -1,0 +1,170 @@
+//! What the program logs, one line each on standard error: text for people and journald, or JSON for collectors.
+//!
+//! A line is a message and fields, such as `shard`, `peer`, `connection`, `command` and `status`; what logs decides that none is
+//! a secret. Where standard error is journald's, each line begins with its priority as sd-daemon(3) has it, and text leaves
+//! out the time, which journald knows.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use clap::ValueEnum;
+use env_logger::{Builder, Env};
+use log::kv::{self, Key, Value, VisitSource, VisitValue};
+use log::{Level, Record};
+use nix::sys::stat::fstat;
+use serde_json::{Map, json};
+
+/// How a line looks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub enum LogFormat {
+    /// A message with its fields behind it
+    #[default]
+    Text,
+    /// An object of JSON
+    Json,
+}
+
+/// Logs to standard error from now on; RUST_LOG chooses how much (error, warn, info, debug), else `usual` does.
+pub fn start(format: LogFormat, usual: &str) {
+    let journal = is_journal();
+    Builder::from_env(Env::default().default_filter_or(usual))
+        .format(move |out, record| {
+            let time = out.timestamp_millis();
+            write_line(out, record, format, journal, &time)
+        })
+        .init();
+}
+
+/// Whether standard error is journald's: JOURNAL_STREAM names its device and inode (systemd.exec(5)).
+fn is_journal() -> bool {
+    let named = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    fstat(io::stderr()).is_ok_and(|file| named == format!("{}:{}", file.st_dev, file.st_ino))
+}
+
+fn write_line(
+    out: &mut impl Write,
+    record: &Record<'_>,
+    format: LogFormat,
+    journal: bool,
+    time: &dyn Display,
+) -> io::Result<()> {
+    if journal {
+        write!(out, "<{}>", priority(record.level()))?;
+    }
+    match format {
+        LogFormat::Text => {
+            if !journal {
+                write!(out, "[{time} {:<5} {}] ", record.level(), record.target())?;
+            }
+            let mut fields = Text(String::new());
+            record.key_values().visit(&mut fields).map_err(io::Error::other)?;
+            writeln!(out, "{}{}", one_line(&record.args().to_string()), fields.0)
+        }
+        LogFormat::Json => {
+            let mut fields = Json(Map::new());
+            fields.0.insert("time".to_string(), json!(time.to_string()));
+            fields.0.insert("level".to_string(), json!(record.level().as_str().to_lowercase()));
+            fields.0.insert("target".to_string(), json!(record.target()));
+            fields.0.insert("message".to_string(), json!(record.args().to_string()));
+            record.key_values().visit(&mut fields).map_err(io::Error::other)?;
+            writeln!(out, "{}", serde_json::Value::Object(fields.0))
+        }
+    }
+}
+
+/// syslog's number of a level.
+const fn priority(level: Level) -> u8 {
+    match level {
+        Level::Error => 3,
+        Level::Warn => 4,
+        Level::Info => 6,
+        Level::Debug | Level::Trace => 7,
+    }
+}
+
+/// A text without line ends, so that nobody can make one line look like two.
+fn one_line(text: &str) -> String {
+    text.replace(['\n', '\r'], " ")
+}
+
+/// Fields as ` key=value`.
+struct Text(String);
+
+impl<'kvs> VisitSource<'kvs> for Text {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
+        let value = one_line(&value.to_string());
+        let value = if value.contains([' ', '"']) { format!("{value:?}") } else { value };
+        self.0.push_str(&format!(" {key}={value}"));
+        Ok(())
+    }
+}
+
+/// Fields as an object.
+struct Json(Map<String, serde_json::Value>);
+
+impl<'kvs> VisitSource<'kvs> for Json {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
+        let mut found = JsonValue(serde_json::Value::Null);
+        value.visit(&mut found)?;
+        self.0.insert(key.to_string(), found.0);
+        Ok(())
+    }
+}
+
+/// Numbers and truth stay what they are; everything else is text.
+struct JsonValue(serde_json::Value);
+
+impl<'v> VisitValue<'v> for JsonValue {
+    fn visit_any(&mut self, value: Value<'_>) -> Result<(), kv::Error> {
+        self.0 = json!(value.to_string());
+        Ok(())
+    }
+
+    fn visit_u64(&mut self, value: u64) -> Result<(), kv::Error> {
+        self.0 = json!(value);
+        Ok(())
+    }
+
+    fn visit_i64(&mut self, value: i64) -> Result<(), kv::Error> {
+        self.0 = json!(value);
+        Ok(())
+    }
+
+    fn visit_bool(&mut self, value: bool) -> Result<(), kv::Error> {
+        self.0 = json!(value);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(format: LogFormat, journal: bool) -> String {
+        let fields =
+            [("shard", Value::from(3u8)), ("command", Value::from("store")), ("why", Value::from("so \"it\"\nis"))];
+        let mut out = Vec::new();
+        let mut record = Record::builder();
+        record.level(Level::Warn).target("raida::shard").key_values(&fields);
+        write_line(&mut out, &record.args(format_args!("refused\nso")).build(), format, journal, &"NOW").unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn text_is_one_line_with_fields() {
+        let told = "refused so shard=3 command=store why=\"so \\\"it\\\" is\"\n";
+        assert_eq!(line(LogFormat::Text, false), format!("[NOW WARN  raida::shard] {told}"));
+        assert_eq!(line(LogFormat::Text, true), format!("<4>{told}"));
+    }
+
+    #[test]
+    fn json_is_an_object_on_one_line() {
+        let text = line(LogFormat::Json, false);
+        assert_eq!(text.matches('\n').count(), 1);
+        let read: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let expected = json!({"time": "NOW", "level": "warn", "target": "raida::shard", "message": "refused\nso",
+            "shard": 3, "command": "store", "why": "so \"it\"\nis"});
+        assert_eq!(read, expected);
+        assert!(line(LogFormat::Json, true).starts_with("<4>{"));
+    }
+}
