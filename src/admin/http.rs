@@ -8,7 +8,7 @@ use std::os::unix;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::service::service_fn;
@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use super::ACT_PATH;
+use super::backup::{Backups, Chunks, rate_of};
 use super::operator::{Operator, Refusal};
 use super::process::ProcessNumbers;
 use super::watcher::{View, Watcher};
@@ -40,7 +41,8 @@ const PAGE: &str = include_str!("page.html");
 /// Where the page names the number that its script and style are allowed by.
 const NONCE: &str = "{nonce}";
 
-type Answer = Response<Full<Bytes>>;
+/// A text, or a backup on its way.
+type Answer = Response<Either<Full<Bytes>, Chunks>>;
 
 /// Where a request came in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,6 +69,8 @@ pub(super) struct Desks {
     pub watcher: Watcher,
     /// What is to be done, while the node serves.
     pub operator: watch::Receiver<Option<Arc<Operator>>>,
+    /// Who takes backups.
+    pub backups: Backups,
 }
 
 /// Answers until the node is over.
@@ -145,8 +149,11 @@ async fn answer(request: Request<Incoming>, door: Door, desks: &Desks) -> Answer
     if (request.method(), request.uri().path()) == (&Method::POST, ACT_PATH) {
         return act(request, door, desks).await;
     }
+    if matches!(door, Door::Socket(_)) && (request.method(), request.uri().path()) == (&Method::POST, "/backup") {
+        return backup(&desks.backups, request.uri().query());
+    }
     if ![Method::GET, Method::HEAD].contains(request.method()) {
-        let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "GET alone, but for POST /act\n");
+        let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "GET alone; POST at the Unix socket\n");
         answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
         return answer;
     }
@@ -154,12 +161,12 @@ async fn answer(request: Request<Incoming>, door: Door, desks: &Desks) -> Answer
         "/" => page(),
         "/metrics" => {
             let text = metrics::text(&watcher.view().await, &ProcessNumbers::read());
-            typed("text/plain; version=0.0.4; charset=utf-8", text.into())
+            typed("text/plain; version=0.0.4; charset=utf-8", whole(text))
         }
         "/report.json" => {
             let report = report::Report::new(&watcher.view().await, ProcessNumbers::read());
             let json = serde_json::to_vec(&report).expect("numbers and names are JSON");
-            typed("application/json", json.into())
+            typed("application/json", whole(json))
         }
         "/healthz" => probe(&watcher.view().await, View::unhealthy),
         "/readyz" => probe(&watcher.view().await, View::unready),
@@ -186,7 +193,7 @@ async fn act(request: Request<Incoming>, door: Door, desks: &Desks) -> Answer {
     };
     match operator.carry_out(who, request).await {
         Ok(answer) => {
-            typed("application/json", serde_json::to_vec(&answer).expect("texts and numbers are JSON").into())
+            typed("application/json", whole(serde_json::to_vec(&answer).expect("texts and numbers are JSON")))
         }
         Err(Refusal::Wrong(line)) => plain(StatusCode::BAD_REQUEST, &(line + "\n")),
         Err(Refusal::Conflict(line)) => plain(StatusCode::CONFLICT, &(line + "\n")),
@@ -224,20 +231,34 @@ fn page() -> Answer {
         "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src data:; connect-src 'self'; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     );
-    let mut answer = typed("text/html; charset=utf-8", PAGE.replace(NONCE, &nonce).into());
+    let mut answer = typed("text/html; charset=utf-8", whole(PAGE.replace(NONCE, &nonce)));
     let policy = HeaderValue::try_from(policy).expect("printable");
     answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
     answer
 }
 
+/// Begins a backup.
+fn backup(backups: &Backups, query: Option<&str>) -> Answer {
+    let Some(rate) = rate_of(query) else { return plain(StatusCode::BAD_REQUEST, "a rate is a number of MiB\n") };
+    match backups.begin(rate) {
+        Ok(chunks) => typed("application/octet-stream", Either::Right(chunks)),
+        Err(why) => plain(StatusCode::CONFLICT, &format!("{why}\n")),
+    }
+}
+
 fn plain(status: StatusCode, text: &str) -> Answer {
-    let mut answer = typed("text/plain; charset=utf-8", text.to_string().into());
+    let mut answer = typed("text/plain; charset=utf-8", whole(text.to_string()));
     *answer.status_mut() = status;
     answer
 }
 
-fn typed(content: &'static str, body: Bytes) -> Answer {
-    let mut answer = Response::new(Full::new(body));
+/// A body that is there.
+fn whole(body: impl Into<Bytes>) -> Either<Full<Bytes>, Chunks> {
+    Either::Left(Full::new(body.into()))
+}
+
+fn typed(content: &'static str, body: Either<Full<Bytes>, Chunks>) -> Answer {
+    let mut answer = Response::new(body);
     let headers = answer.headers_mut();
     for (name, value) in [
         (header::CONTENT_TYPE, content),

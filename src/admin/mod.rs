@@ -6,17 +6,19 @@
 //! GET /             a page that draws them     page.html
 //! GET /healthz      does every shard answer?
 //! GET /readyz       does the node serve, with a disk that works?
-//! POST /act         the operator's acts        request, operator
+//! POST /act         the operator's acts        request, operator; both at the Unix socket alone
+//! POST /backup      all of the node as one file        backup
 //! ```
 //!
 //! [`http`] has the connections, [`watcher`] asks the reactors for copies of their numbers, at most ten times a second
-//! whoever asks how often. Nothing here is on a request's way, and nothing here shows a secret: whoever reaches the
-//! address sees every number, so it is one of this machine alone unless the configuration says otherwise.
+//! whoever asks how often. Nothing here is on a request's way, and nothing but a backup shows a secret: whoever reaches
+//! the address sees every number, so it is one of this machine alone unless the configuration says otherwise.
 //!
 //! There are two doors: an address, for whoever only looks, and a Unix socket, whose mode says who may come. What changes
 //! the node is taken at the socket alone, where the kernel says who asks: [`operator`] carries it out, with [`bounds`] and
 //! [`verifying`]; [`client`] is the other end.
 
+pub mod backup;
 mod bounds;
 pub mod client;
 mod http;
@@ -42,7 +44,9 @@ use tokio::sync::watch;
 
 use crate::config::admin as config;
 use crate::reactor::desk::Desk;
+use crate::store::storage::Directory;
 
+use backup::Backups;
 use operator::Operator;
 use watcher::Watcher;
 
@@ -78,6 +82,7 @@ pub struct Admin {
     thread: Option<JoinHandle<()>>,
     address: Option<SocketAddr>,
     socket: Option<PathBuf>,
+    backups: Backups,
 }
 
 impl Admin {
@@ -99,12 +104,15 @@ impl Admin {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (phase, phases) = watch::channel(Phase::Starting);
         let (operator, operators) = watch::channel(None);
+        let backups = Backups::new(identity);
+        let of_socket = backups.clone();
         let thread = thread::Builder::new().name("admin".to_string()).spawn(move || {
             let watcher = Watcher::new(phases.clone(), identity);
-            let serving = http::serve(network, socket, http::Desks { watcher, operator: operators }, phases);
+            let desks = http::Desks { watcher, operator: operators, backups: of_socket };
+            let serving = http::serve(network, socket, desks, phases);
             tokio::task::LocalSet::new().block_on(&runtime, serving);
         })?;
-        Ok(Some(Self { phase, operator, thread: Some(thread), address, socket: path }))
+        Ok(Some(Self { phase, operator, thread: Some(thread), address, socket: path, backups }))
     }
 
     /// The address where it listens, if it does.
@@ -117,8 +125,9 @@ impl Admin {
         self.socket.as_deref()
     }
 
-    /// The node serves.
-    pub fn serving(&self, desk: Desk) {
+    /// The node serves the data directory.
+    pub fn serving(&self, desk: Desk, directory: Arc<Directory>) {
+        self.backups.serving(desk.clone(), directory);
         self.phase.send_replace(Phase::Serving(desk));
     }
 
@@ -129,6 +138,7 @@ impl Admin {
 
     /// The node takes no more requests.
     pub fn draining(&self) {
+        self.backups.over();
         self.phase.send_modify(|phase| {
             if let Phase::Serving(desk) = phase {
                 *phase = Phase::Draining(desk.clone());

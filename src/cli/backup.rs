@@ -6,8 +6,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use clap::Args;
+use clap::{ArgGroup, Args};
+use indicatif::{ProgressBar, ProgressStyle};
 
+use raida::admin::backup::{FetchError, RATE_DEFAULT, RATES, fetch};
 use raida::store::backup::End;
 use raida::store::backup::reader::check;
 use raida::store::backup::snapshot::back_up_at_rest;
@@ -22,24 +24,50 @@ use super::serve::say;
 
 /// Write everything that a node has into one file, to be restored with `raida restore`
 ///
-/// A data directory whose node was killed is recovered first, as the next start would do. The file is compressed, ends
-/// with a checksum, and is read back before it gets its name: a file of that name is whole. It has every secret: who reads
-/// it owns every coin.
+/// Of a node that serves, over its Unix socket (admin.socket in raida.toml): it goes on serving. A command is in the
+/// backup as a whole or not at all, and each that was answered before it began is in it. Of a data directory that no node
+/// serves; one whose node was killed is recovered first, as the next start would do.
+///
+/// The file is compressed, ends with a checksum, and is read back before it gets its name: a file of that name is whole.
+/// It has every secret: who reads it owns every coin.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  raida backup --data /var/lib/raida/data --to /backup/raida-3.backup")]
+#[command(
+    group(ArgGroup::new("of").args(["socket", "data"]).required(true)),
+    after_help = "Exit status: 0 done; 1 the node says no; 3 no node answers, or it gave the backup up.
+
+Examples:
+  raida backup --socket /run/raida/admin.sock --to /backup/raida-3.backup
+  raida backup --socket /run/raida/admin.sock --rate 16 --to /backup/raida-3.backup
+  raida backup --data /var/lib/raida/data --to /backup/raida-3.backup"
+)]
 pub struct Arguments {
+    /// The Unix socket of the node that serves
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
     /// The data directory, which no node serves
     #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    data: Option<PathBuf>,
     /// The file to make; not there yet
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
+    /// MiB of pages that the node reads in a second at most, so that serving does not suffer
+    #[arg(long, value_name = "MIB", default_value_t = RATE_DEFAULT, conflicts_with = "data")]
+    #[arg(value_parser = clap::value_parser!(u64).range(*RATES.start()..=*RATES.end()))]
+    rate: u64,
 }
 
-/// Backs up, with a progress bar where standard error is a terminal.
+/// Backs up.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let Arguments { data, to } = arguments;
+    let Arguments { socket, data, to, rate } = arguments;
+    match (data, socket) {
+        (Some(data), _) => back_up_directory(data, to),
+        (None, Some(socket)) => back_up_node(socket, to, *rate),
+        (None, None) => unreachable!("one of them is required"),
+    }
+}
+
+/// Of a data directory, with a progress bar where standard error is a terminal.
+fn back_up_directory(data: &Path, to: &Path) -> Result<(), Failure> {
     refuse_no_directory(data)?;
     let directory = Directory::open(data).map_err(store_failure)?;
     let file = NewFile::create(to)?;
@@ -49,8 +77,30 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let written = back_up_at_rest(&directory, &opened, BufWriter::new(&file.file), now, &mut progress);
     bar.finish_and_clear();
     let (end, _) = written.map_err(|error| data_failure(error, data))?;
-    let length = file.finish()?;
+    let length = file.finish(ExitStatus::Machine)?;
     say(&summary(&end, length))
+}
+
+/// Of a node that serves.
+fn back_up_node(socket: &Path, to: &Path, rate: u64) -> Result<(), Failure> {
+    let file = NewFile::create(to)?;
+    let bar = ProgressBar::new_spinner().with_style(bytes_style());
+    let fetched = fetch(socket, rate, &mut &file.file, &mut |bytes| bar.set_position(bytes));
+    bar.finish_and_clear();
+    fetched.map_err(|error| {
+        let status = match &error {
+            FetchError::Connection(_) | FetchError::NoAnswer => ExitStatus::NoAnswer,
+            FetchError::Refused(_) => ExitStatus::Refused,
+            FetchError::Output(_) => ExitStatus::Machine,
+        };
+        Failure::new(status, format!("{}: {error}", socket.display()))
+    })?;
+    let length = file.finish(ExitStatus::NoAnswer)?;
+    say(&format!("bytes            {length}"))
+}
+
+fn bytes_style() -> ProgressStyle {
+    ProgressStyle::with_template("{bytes}, {elapsed}").expect("a template that is right")
 }
 
 /// What is in a backup, a line each.
@@ -83,10 +133,14 @@ impl NewFile {
         Ok(Self { to: to.to_path_buf(), unfinished, file: file.map_err(failure)? })
     }
 
-    /// Reads the backup back, makes it durable and gives it its name; returns its length.
-    fn finish(mut self) -> Result<u64, Failure> {
+    /// Reads the backup back, makes it durable and gives it its name; returns its length. One that is not whole ends with
+    /// `status`.
+    fn finish(mut self, status: ExitStatus) -> Result<u64, Failure> {
         let name = self.to.to_string_lossy().into_owned();
-        let length = check(&mut self.file).map_err(store_failure)?;
+        let length = check(&mut self.file).map_err(|error| match error {
+            StoreError::DamagedBackup { why } => Failure::new(status, format!("there is no backup: {why}")),
+            error => store_failure(error),
+        })?;
         self.put_in_place().map_err(|error| store_failure(StoreError::io("create", &name)(error)))?;
         Ok(length)
     }
@@ -118,8 +172,8 @@ mod tests {
         let to = place.path().join("file");
         let mut file = NewFile::create(&to).unwrap();
         file.file.write_all(b"RBK1").unwrap();
-        let failure = file.finish().unwrap_err();
-        assert!(failure.status == ExitStatus::Data && failure.line.contains("too short"), "{failure:?}");
+        let failure = file.finish(ExitStatus::NoAnswer).unwrap_err();
+        assert!(failure.status == ExitStatus::NoAnswer && failure.line.contains("too short"), "{failure:?}");
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
         fs::write(&to, "mine").unwrap();
         assert_eq!(NewFile::create(&to).err().map(|failure| failure.status), Some(ExitStatus::Usage));

@@ -147,7 +147,7 @@ pub fn serve(
     let admin = start_admin(config)?;
     let node = Node::start(NodeOptions::new(data, config)).map_err(|error| start_failure(error, data))?;
     if let Some(admin) = &admin {
-        admin.serving(node.desk());
+        admin.serving(node.desk(), node.directory());
         admin.operated_by(Some(Operator::new(&node, config)));
     }
     serving(&node, admin.as_ref())?;

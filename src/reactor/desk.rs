@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::shard::acts::Act;
+use crate::shard::backup::{BackupAnswer, BackupQuestion, BackupRefusal};
 use crate::shard::interface::{Now, ShardId};
 use crate::shard::numbers::Numbers;
 
@@ -24,6 +25,8 @@ use super::stage::StageBoard;
 pub enum Question {
     /// Its numbers, and its shard's.
     Numbers(oneshot::Sender<Box<ReactorNumbers>>),
+    /// What a backup asks of its shard.
+    Backup(BackupQuestion, oneshot::Sender<Result<BackupAnswer, BackupRefusal>>),
     /// That its shard does something; whether it was done is answered when it has ended.
     Act(Act, oneshot::Sender<bool>),
     /// That these bounds count for its connections from now on.
@@ -117,6 +120,17 @@ impl Desk {
     pub fn ask_numbers(&self, reactor: usize) -> oneshot::Receiver<Box<ReactorNumbers>> {
         let (sender, answer) = oneshot::channel();
         self.ask(reactor, Question::Numbers(sender));
+        answer
+    }
+
+    /// Asks a reactor's shard for a backup. Where it is gone or hangs, no answer comes.
+    pub fn ask_backup(
+        &self,
+        reactor: usize,
+        question: BackupQuestion,
+    ) -> oneshot::Receiver<Result<BackupAnswer, BackupRefusal>> {
+        let (sender, answer) = oneshot::channel();
+        self.ask(reactor, Question::Backup(question, sender));
         answer
     }
 

@@ -38,6 +38,7 @@ use std::time::Duration;
 
 use crate::entropy::Entropy;
 use crate::shard::Shard;
+use crate::shard::backup::{BackupAnswer, BackupQuestion, BackupRefusal};
 use crate::shard::interface::{Input, Now, Outputs};
 use crate::shard::numbers::Numbers;
 
@@ -59,6 +60,11 @@ pub trait Core {
     fn turn_took(&mut self, micros: u64);
     /// Its numbers at this moment.
     fn numbers(&self) -> Numbers;
+    /// Answers a backup's question.
+    ///
+    /// # Errors
+    /// Why the backup cannot go on.
+    fn back_up(&mut self, question: BackupQuestion) -> Result<BackupAnswer, BackupRefusal>;
 }
 
 impl Core for Shard {
@@ -92,6 +98,10 @@ impl Core for Shard {
 
     fn numbers(&self) -> Numbers {
         Self::numbers(self)
+    }
+
+    fn back_up(&mut self, question: BackupQuestion) -> Result<BackupAnswer, BackupRefusal> {
+        Self::back_up(self, question)
     }
 }
 

@@ -13,6 +13,7 @@ use super::sockets::bind_all;
 use super::start::{Member, ReactorError, Reactors};
 use super::{Core, Limits};
 use crate::entropy::Entropy;
+use crate::shard::backup::{BackupAnswer, BackupQuestion, BackupRefusal};
 use crate::shard::interface::{Input, Now, Origin, Outputs, Reply, ShardId};
 use crate::shard::message::Message;
 use crate::shard::numbers::Numbers;
@@ -158,6 +159,10 @@ impl Core for Mirror {
 
     fn numbers(&self) -> Numbers {
         Numbers::default()
+    }
+
+    fn back_up(&mut self, _: BackupQuestion) -> Result<BackupAnswer, BackupRefusal> {
+        Err(BackupRefusal::DiskFailed)
     }
 }
 

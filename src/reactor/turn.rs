@@ -389,6 +389,9 @@ impl<C: Core> Reactor<C> {
                     let was_there = self.service.tcp.disconnect(Name { slot, generation });
                     let _ = answer.send(was_there);
                 }
+                Question::Backup(question, answer) => {
+                    let _ = answer.send(self.service.core.back_up(question));
+                }
             }
         }
     }

@@ -87,7 +87,7 @@ impl Shard {
     /// Lets a log go that is about to be full: the backup learns of it with its next question.
     pub(super) fn mind_kept_log(&mut self) {
         if self.log.is_full_of_kept() {
-            log::warn!("shard {}: the log is full before the backup is done: the backup is given up", self.id.0);
+            log::warn!(shard = self.id.0; "the log is full before the backup is done: the backup is given up");
             self.log.keep_above(None);
         }
     }

@@ -1,11 +1,17 @@
 //! Export, backup and restore as an operator uses them, on directories of real nodes.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::program::{Node, ends_with, field, minted, raida, text};
+use crate::crash::Lab;
+use crate::holder::{Holder, value};
+use crate::net::NetClient;
+use crate::program::{Node, command, ends_with, field, minted, raida, text};
 
 /// Every file below a directory, by its name there.
 fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
@@ -106,4 +112,104 @@ fn a_backup_of_a_killed_node_is_restored_and_served() {
         let line = ends_with(5, &["restore", "--from", text(&file), "--data", text(&elsewhere)]);
         assert!(line.contains(why) && !elsewhere.exists(), "{line}");
     }
+}
+
+/// A log that has room for what is written during a backup on a slow machine.
+const CONFIGURATION: &str = "[store]\ncache_pages = 8\nlog_segment_bytes = 1048576\nlog_segments = 64\n";
+
+/// Serves a data directory with two shards and a Unix socket.
+fn serve_with_socket(data: &Path, configuration: &str) -> (Node, PathBuf) {
+    let (file, socket) = (data.with_file_name("backup.toml"), data.with_file_name("admin.sock"));
+    fs::write(&file, configuration).expect("a configuration");
+    let words = ["serve", "--listen", "127.0.0.1:0", "--raida-id", "0", "--shards", "2", "--trust-market"];
+    let own = ["--data", text(data), "--config", text(&file), "--admin-socket", text(&socket)];
+    let node = Node::try_start(command(&[&words[..], &own].concat()));
+    (node.unwrap_or_else(|ended| panic!("it does not serve: {ended:?}")), socket)
+}
+
+/// Restores a backup and serves it.
+fn restored(file: &Path) -> (PathBuf, Node) {
+    let data = file.with_extension("restored");
+    let said = raida(&["restore", "--from", text(file), "--data", text(&data)]);
+    let said = String::from_utf8(said.stdout).expect("text");
+    assert!(said.starts_with("backup of        RAIDA 0, coin id 6\n") && said.ends_with("\nrestored\n"), "{said}");
+    ends_with(0, &["verify", "--data", text(&data)]);
+    let node = Node::start(&data, 3);
+    (data, node)
+}
+
+#[test]
+fn backups_of_a_node_under_load_are_whole_and_the_node_goes_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = |name: &str| folder.path().join(name);
+    let mut lab = Lab::new(place("data"), 7, 331);
+    let worth = lab.worth();
+    let (node, socket) = serve_with_socket(&place("data"), CONFIGURATION);
+    let backup = |name: &str| {
+        ends_with(0, &["backup", "--socket", text(&socket), "--to", text(&place(name))]);
+    };
+    let (stop, steps) = (AtomicBool::new(false), AtomicU64::new(0));
+    // Nothing that frees coins or makes them: what all are worth is the same at every moment.
+    let act = |holder: &mut Holder, client: &mut NetClient| {
+        if stop.load(Ordering::Relaxed) {
+            return Err(std::io::Error::other("it is enough"));
+        }
+        match steps.fetch_add(1, Ordering::Relaxed) % 5 {
+            0 => holder.store(client),
+            1 => holder.remove(client),
+            2 => holder.pown(client),
+            3 => holder.break_coin(client),
+            _ => holder.join(client),
+        }
+    };
+    let during = ["first.backup", "second.backup", "third.backup"];
+    let mut written = Vec::new();
+    lab.work(node.address(), act, || {
+        for name in during {
+            let before = steps.load(Ordering::Relaxed);
+            while steps.load(Ordering::Relaxed) < before + 100 {
+                std::thread::yield_now();
+            }
+            backup(name);
+            written.push(steps.load(Ordering::Relaxed) - before);
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(written.iter().all(|steps| *steps > 100), "commands came meanwhile: {written:?}");
+    backup("after.backup");
+    lab.agrees(&node);
+    for name in during {
+        let (_, node) = restored(&place(name));
+        let mut client = NetClient::tcp(node.address()).expect("a connection");
+        assert_eq!(value(&mut client), worth, "what all coins are worth");
+        assert!(node.stop().status.success());
+    }
+    let (_, again) = restored(&place("after.backup"));
+    lab.agrees(&again);
+    assert!(node.stop().status.success() && again.stop().status.success());
+}
+
+#[test]
+fn who_asks_for_a_backup_hears_why_there_is_none() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, _) = minted(folder.path());
+    let (file, nowhere) = (folder.path().join("a.backup"), folder.path().join("nowhere.sock"));
+    ends_with(3, &["backup", "--socket", text(&nowhere), "--to", text(&file)]);
+    ends_with(2, &["backup", "--to", text(&file)]);
+    ends_with(2, &["backup", "--socket", text(&nowhere), "--data", text(&data), "--to", text(&file)]);
+    let (node, socket) = serve_with_socket(&data, CONFIGURATION);
+    let mut stream = UnixStream::connect(&socket).expect("it listens");
+    stream.write_all(b"POST /backup?rate=0 HTTP/1.0\r\nHost: localhost\r\n\r\n").expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.0 400 "), "{answer}");
+    // A page that rots while the node serves is named, and no backup is made without it.
+    File::options()
+        .write(true)
+        .open(data.join("coins/08.pages"))
+        .and_then(|file| file.write_all_at(b"rot", 900))
+        .unwrap();
+    let said = ends_with(3, &["backup", "--socket", text(&socket), "--to", text(&file)]);
+    assert!(said.contains("it was given up: coins/08.pages: page 0 of denomination 0 is damaged"), "{said}");
+    assert!(!file.exists() && node.stop().status.success());
 }

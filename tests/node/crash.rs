@@ -72,9 +72,8 @@ impl Lab {
             self.lost += coins;
             self.half_done += commands;
         }
-        let worth: u64 = self.holders.iter().map(|holder| value_of(holder.coins.keys())).sum();
         if (self.lost, self.half_done) == (0, 0) {
-            assert_eq!(value(&mut client), worth, "what all coins are worth");
+            assert_eq!(value(&mut client), self.worth(), "what all coins are worth");
         }
     }
 
@@ -102,6 +101,11 @@ impl Lab {
             }
             meanwhile();
         });
+    }
+
+    /// What all coins are worth, as their clients know.
+    pub fn worth(&self) -> u64 {
+        self.holders.iter().map(|holder| value_of(holder.coins.keys())).sum()
     }
 
     /// How many commands changed something so far.

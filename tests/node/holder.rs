@@ -292,7 +292,8 @@ impl Holder {
         Ok(sns.map(|sn| CoinId::new(payload[0] as i8, sn).unwrap()).collect())
     }
 
-    fn break_coin(&mut self, client: &mut NetClient) -> std::io::Result<()> {
+    /// Breaks a coin into ten.
+    pub fn break_coin(&mut self, client: &mut NetClient) -> std::io::Result<()> {
         let Some((source, an)) = self.some_coins(1, &[]).pop() else { return Ok(()) };
         let Some(_) = source.denomination().smaller() else { return Ok(()) };
         let offered = self.offered(client, ChangeOperation::Break, source.denomination().get())?;
@@ -305,7 +306,8 @@ impl Holder {
         self.change(client, &request, created.chain([(source, None)]).collect())
     }
 
-    fn join(&mut self, client: &mut NetClient) -> std::io::Result<()> {
+    /// Joins ten coins to one, if there are many.
+    pub fn join(&mut self, client: &mut NetClient) -> std::io::Result<()> {
         let wallet = |an: &Secret| an.place() == Place::Wallet;
         let smaller = Denomination::all().find_map(|den| {
             let of: Vec<_> = self.coins.iter().filter(|(coin, an)| coin.denomination() == den && wallet(an)).collect();

@@ -11,6 +11,7 @@ use crate::reactor::mesh::{Post, mesh};
 use crate::reactor::sockets::bind_all;
 use crate::reactor::stage::{Stage, StageBoard};
 use crate::reactor::{Core, Limits};
+use crate::shard::backup::{BackupAnswer, BackupQuestion, BackupRefusal};
 use crate::shard::interface::{Input, Now, Outputs, ShardId};
 use crate::shard::message::Message;
 use crate::shard::numbers::Numbers;
@@ -69,6 +70,10 @@ impl Core for Impatient {
 
     fn numbers(&self) -> Numbers {
         Numbers::default()
+    }
+
+    fn back_up(&mut self, _: BackupQuestion) -> Result<BackupAnswer, BackupRefusal> {
+        Err(BackupRefusal::DiskFailed)
     }
 }
 
