@@ -31,6 +31,7 @@ pub struct Report {
     /// Why the node is not ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     unready: Option<String>,
+    /// When the numbers were taken.
     unix_ms: u64,
     uptime_seconds: f64,
     shard_count: usize,
@@ -145,7 +146,9 @@ impl Report {
         let of = &view.numbers;
         let sum = |count: fn(&ReactorNumbers) -> u64| of.iter().map(count).sum::<u64>();
         let distribution = |histogram: fn(&ReactorNumbers) -> &Histogram| Distribution::of(of.iter().map(histogram));
-        let unix_ms = UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as u64);
+        // When the numbers were taken, not when they are told: they may be told twice, and rates are made of both.
+        let taken = of.iter().map(|numbers| numbers.now.unix_ms).max();
+        let unix_ms = taken.unwrap_or_else(|| UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as u64));
         Self {
             version: VERSION,
             raida_id: view.identity.raida_id,

@@ -22,7 +22,7 @@ fn reactor(shard: u8) -> ReactorNumbers {
     [3, 900, 1 << 40].into_iter().for_each(|micros| counters.log_write_us.add(micros));
     ReactorNumbers {
         shard: ShardId(shard),
-        now: Now { monotonic_us: 0, unix_ms: 0 },
+        now: Now { monotonic_us: 0, unix_ms: 1234 },
         cpu_us: 5,
         counters,
         queues: Queues::default(),
@@ -123,7 +123,7 @@ fn the_report_is_json_with_every_command() {
     assert_eq!((&json["raida_id"], &json["state"]), (&7.into(), &"serving".into()));
     assert_eq!(json["commands"].as_array().unwrap().len(), crate::wire::request::COMMANDS.len());
     assert_eq!(json["market"][1]["offered_coins"], 2.5);
-    assert_eq!(json["shards"][0]["requests"], 10);
+    assert_eq!((&json["shards"][0]["requests"], &json["unix_ms"]), (&10.into(), &1234.into()));
 }
 
 fn on_loopback() -> Admin {
