@@ -34,7 +34,7 @@ fn parse(text: &str) -> Result<Config, ConfigError> {
 
 /// A configuration as a file says it, every key of it.
 fn written(config: &Config) -> String {
-    let Config { server, limits, store, market, change, notes: _ } = config;
+    let Config { server, limits, store, archive, market, change, notes: _ } = config;
     let durability = if store.durability == Durability::Sync { "sync" } else { "none" };
     let identifier = if market.identifier == Identifier::Hashed { "hashed" } else { "an" };
     let [cloudcoin, bitcoin, monero] =
@@ -62,6 +62,10 @@ fn written(config: &Config) -> String {
     text += &format!(
         "[store]\ncache_pages = {}\nlog_segment_bytes = {}\nlog_segments = {}\ndurability = \"{durability}\"\n",
         store.cache_pages, store.log_segment_bytes, store.log_segments,
+    );
+    text += &format!(
+        "[archive]\nenabled = {}\nretain_bytes = {}\nretain_days = {}\n",
+        archive.enabled, archive.retain_bytes, archive.retain_days,
     );
     text += &format!(
         "[market]\nidentifier = \"{identifier}\"\noffers_max = {}\ncloudcoin = \"{cloudcoin}\"\n\
