@@ -34,7 +34,7 @@ fn parse(text: &str) -> Result<Config, ConfigError> {
 
 /// A configuration as a file says it, every key of it.
 fn written(config: &Config) -> String {
-    let Config { server, limits, store, market, change, treasury, notes: _ } = config;
+    let Config { server, limits, store, archive, market, change, treasury, admin, notes: _ } = config;
     let durability = if store.durability == Durability::Sync { "sync" } else { "none" };
     let identifier = if market.identifier == Identifier::Hashed { "hashed" } else { "an" };
     let [cloudcoin, bitcoin, monero] =
@@ -65,6 +65,10 @@ fn written(config: &Config) -> String {
         store.cache_pages, store.log_segment_bytes, store.log_segments,
     );
     text += &format!(
+        "[archive]\nenabled = {}\nretain_bytes = {}\nretain_days = {}\n",
+        archive.enabled, archive.retain_bytes, archive.retain_days,
+    );
+    text += &format!(
         "[market]\nidentifier = \"{identifier}\"\noffers_max = {}\ncloudcoin = \"{cloudcoin}\"\n\
          bitcoin = \"{bitcoin}\"\nmonero = \"{monero}\"\n",
         market.offers_max,
@@ -72,6 +76,9 @@ fn written(config: &Config) -> String {
     let networks: Vec<String> = treasury.networks.iter().map(|network| network.to_string()).collect();
     let key_file = treasury.key_file.as_deref().and_then(|path| path.to_str()).unwrap_or_default();
     text += &format!("[treasury]\nkey_file = {}\nnetworks = {networks:?}\n", quoted(key_file));
+    let listen = admin.listen.at().map_or("off".to_string(), |address| address.to_string());
+    let socket = admin.socket.at().and_then(|path| path.to_str()).unwrap_or("off");
+    text += &format!("[admin]\nlisten = \"{listen}\"\nsocket = {}\nexposed = {}\n", quoted(socket), admin.exposed);
     text + &format!(
         "[change]\nbreak_limit = {}\nbreak_window_hours = {}\nexempt_loopback = {}\nrate_addresses_max = {}\n\
          reservation_seconds = {}\n",
