@@ -161,7 +161,8 @@ fn a_held_trade_locker_is_neither_listed_nor_bought_nor_taken_back() {
         for key in [None, Some(locker_key(3))] {
             assert_eq!(status(world, RemoveTradeLocker, &payload::take_back(ans[0], key)), Status::LockerUsed);
         }
-        let again = sale(purse, &purse.take(1), ans[0]);
+        let more = purse.take(1);
+        let again = sale(purse, &more, ans[0]);
         assert_eq!(status(world, PutForSale, &again), Status::LockerUsed);
         // An equal offer is sold before it; then there is only the held one.
         let key = locker_key(4);
@@ -272,8 +273,8 @@ fn a_hold_is_in_force_again_after_a_crash_whatever_the_number_of_shards() {
 /// A buyer who found an offer that is held before he has its lock gets the next equal one.
 #[test]
 fn a_buyer_whose_offer_is_held_meanwhile_looks_again() {
-    for (seed, shards) in (0..40).flat_map(|seed| [1, 2, 4].map(|shards| (seed, shards))) {
-        let (mut world, mut purse) = crate::common::world_with_coins(shards, seed);
+    for seed in 0..40 {
+        let (mut world, mut purse) = crate::common::world_with_coins(1 + seed as u8 % 3, seed);
         let ans = [1, 2].map(|number| trade_an(number, PRICE, TradeCoin::Bitcoin));
         let coins = ans.map(|an| {
             let coins = purse.take(2);
