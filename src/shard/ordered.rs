@@ -65,21 +65,6 @@ impl<K: Copy + Ord> Ordered<K> {
         let _ = self.visit_below(self.root, &from, &mut visit);
     }
 
-    /// The first thing whose key is `from` or more.
-    pub fn first_from(&self, from: K) -> Option<(K, u32)> {
-        let (mut tree, mut first) = (self.root, None);
-        while tree != NONE {
-            let (key, number) = self.place(tree);
-            tree = if key >= from {
-                first = Some((key, number));
-                self.node(tree).left
-            } else {
-                self.node(tree).right
-            };
-        }
-        first
-    }
-
     fn node(&self, number: u32) -> &Node<K> {
         &self.nodes[number as usize]
     }
@@ -219,7 +204,6 @@ mod tests {
                         if visited.len() == 5 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
                     });
                     prop_assert_eq!(&visited[..], &expected[..expected.len().min(5)]);
-                    prop_assert_eq!(tree.first_from(from), expected.first().copied());
                 }
             }
         }

@@ -53,10 +53,13 @@ impl Place {
         serde_json::from_str(&self.admin(0, &[&["--json"][..], words].concat())).expect("JSON")
     }
 
-    /// Runs `raida client` with the wallet.
+    /// Runs `raida client` with the wallet, which must end with a status; what it printed.
     fn client(&self, ready: &str, status: i32, words: &[&str]) -> String {
         let fixed = ["client", "--to", field(ready, "listen"), "--wallet", text(&self.wallet)];
-        ends_with(status, &[&fixed[..], words].concat())
+        let output = raida(&[&fixed[..], words].concat());
+        let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).expect("text")).concat();
+        assert_eq!(output.status.code(), Some(status), "{words:?}: {said}");
+        said
     }
 
     /// The lines of the journal.
