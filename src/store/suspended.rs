@@ -128,7 +128,7 @@ impl Suspended {
         let (head, json) = (&bytes[..line], &bytes[line + 1..]);
         let crc = std::str::from_utf8(head).ok().and_then(|head| head.strip_prefix(HEAD));
         let crc = crc.ok_or("its first line is that of no format known here")?;
-        if u32::from_str_radix(crc, 16) != Ok(crc32c::crc32c(json)) {
+        if crc != format!("{:08x}", crc32c::crc32c(json)) {
             return Err("its checksum is wrong");
         }
         serde_json::from_slice(json).map_err(|_| "it says what it cannot")
@@ -225,8 +225,7 @@ mod tests {
         for bit in 0..whole.len() * 8 {
             let mut bytes = whole.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);
-            assert_ne!(Suspended::decode(&bytes).as_ref(), Ok(&suspended()), "bit {bit}");
-            assert!(Suspended::decode(&bytes).is_err() || bytes[..whole.len()].eq_ignore_ascii_case(&whole));
+            assert!(Suspended::decode(&bytes).is_err(), "bit {bit}");
         }
         for length in 0..whole.len() {
             assert!(Suspended::decode(&whole[..length]).is_err(), "{length} bytes");

@@ -30,6 +30,19 @@ fn every_link_leads_somewhere() {
     let links: Vec<&str> = README.split("](").skip(1).filter_map(|rest| rest.split(')').next()).collect();
     assert!(links.len() > 10);
     for link in links.into_iter().filter(|link| !link.starts_with("http")) {
-        assert!(root.join(link).exists(), "{link}");
+        let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+        let file = if file.is_empty() { "README.md" } else { file };
+        assert!(root.join(file).exists(), "{link}");
+        assert!(heading.is_empty() || headings(&root.join(file)).contains(&heading.to_string()), "{link}");
     }
+}
+
+/// The headings of a file, as links name them.
+fn headings(file: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(file).expect("a text");
+    let name = |heading: &str| {
+        let letters = heading.trim_start_matches('#').trim().to_lowercase();
+        letters.chars().filter(|c| c.is_alphanumeric() || " -".contains(*c)).collect::<String>().replace(' ', "-")
+    };
+    text.lines().filter(|line| line.starts_with('#')).map(name).collect()
 }

@@ -109,9 +109,11 @@ impl Node {
 
     /// A node that serves `data` as it does by default, with its ready line.
     pub fn serve(data: &Path, more: &[&str]) -> (Self, String) {
-        let fixed = ["serve", "--data", text(data), "--listen", "127.0.0.1:0", "--shards", "1"];
-        let mut node = Self::spawn(command(&[&fixed, more].concat()));
+        let fixed = ["serve", "--data", text(data), "--listen", "127.0.0.1:0"];
+        let shards: &[&str] = if more.contains(&"--shards") { &[] } else { &["--shards", "1"] };
+        let mut node = Self::spawn(command(&[&fixed, shards, more].concat()));
         let ready = node.line();
+        node.ready.clone_from(&ready);
         assert!(ready.starts_with("ready "), "{ready}");
         (node, ready)
     }

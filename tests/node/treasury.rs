@@ -54,7 +54,7 @@ fn every_use_is_told_and_no_key() {
         "create-coins (3.130) by 127.0.0.1, 2 items: 250",
         "delete-coins (3.140) by 127.0.0.1, 1 items: 241",
         "free-coins (3.150) by 127.0.0.1, 1 items: 250",
-        "all-serial-numbers (3.160) by 127.0.0.1 refused:",
+        "command=all-serial-numbers",
     ] {
         assert_eq!(told(line), 1, "{line}: {}", ended.said);
     }

@@ -67,15 +67,14 @@ impl<R: Read + Seek> BackupReader<R> {
 /// # Errors
 /// As [`BackupReader::new`].
 pub fn check<R: Read + Seek>(file: &mut R) -> Result<u64, StoreError> {
-    match is_whole(file)? {
-        Some(length) => Ok(length),
-        None => {
-            let reason = reason(&tail(file).map_err(io_error)?);
-            Err(damaged(match reason {
-                Some(reason) => format!("it was given up: {reason}"),
-                None => "it was cut or changed: its checksum does not hold".to_string(),
-            }))
-        }
+    let whole = is_whole(file);
+    if let Ok(Some(length)) = whole {
+        return Ok(length);
+    }
+    // One that was given up early may look like anything.
+    match reason(&tail(file).map_err(io_error)?) {
+        Some(reason) => Err(damaged(format!("it was given up: {reason}"))),
+        None => whole.and(Err(damaged("it was cut or changed: its checksum does not hold"))),
     }
 }
 
@@ -93,10 +92,7 @@ fn is_whole<R: Read + Seek>(file: &mut R) -> Result<Option<u64>, StoreError> {
     let length = file.seek(SeekFrom::End(0)).map_err(io_error)?;
     file.seek(SeekFrom::Start(0)).map_err(io_error)?;
     let Some(mut left) = length.checked_sub(DIGEST_BYTES as u64).filter(|left| *left >= HEADER_BYTES as u64) else {
-        return match reason(&tail(file).map_err(io_error)?) {
-            Some(_) => Ok(None),
-            None => Err(damaged("it is too short to be one")),
-        };
+        return Err(damaged("it is too short to be one"));
     };
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut digest = Sha256::new();

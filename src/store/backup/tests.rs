@@ -222,6 +222,8 @@ fn a_backup_that_was_given_up_says_why() {
         let given_up = [&whole[..length], &given_up("the log was full\u{1b}[2J\n")].concat();
         assert_eq!(refused(&given_up), "it was given up: the log was full[2J", "after {length} bytes");
     }
+    let long = "coins/08.pages is damaged, ".repeat(10);
+    assert_eq!(refused(&given_up(&long)), format!("it was given up: {long}"), "before anything was read");
     let forged = [&whole[..60], b"\nRBKX\x1b[2J is no reason\n"].concat();
     assert_eq!(refused(&forged), "it was cut or changed: its checksum does not hold");
 }
