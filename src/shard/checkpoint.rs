@@ -330,8 +330,9 @@ impl Shard {
     fn release_archived(&mut self, effects: &mut Effects<'_>) {
         let Checkpoint { control, control_writing, control_wanted, last, .. } = &self.checkpoint;
         let may_write = self.settings.archive && !last && control_writing.is_none() && control_wanted.is_none();
-        if let Some(tail) = self.log.recyclable(control.sequence).filter(|_| may_write) {
-            self.put_control(self.checkpoint.control.sequence, tail, effects);
+        let sequence = control.sequence;
+        if may_write && let Some(tail) = self.log.recyclable(sequence) {
+            self.put_control(sequence, tail, effects);
         }
     }
 
