@@ -30,6 +30,13 @@ fn every_link_leads_somewhere() {
     let links: Vec<&str> = README.split("](").skip(1).filter_map(|rest| rest.split(')').next()).collect();
     assert!(links.len() > 10);
     for link in links.into_iter().filter(|link| !link.starts_with("http")) {
-        assert!(root.join(link).exists(), "{link}");
+        let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+        let file = root.join(if file.is_empty() { "README.md" } else { file });
+        assert!(file.exists(), "{link}");
+        if !heading.is_empty() {
+            let text = std::fs::read_to_string(file).expect("text");
+            let mut headings = text.lines().filter_map(|line| line.strip_prefix("## "));
+            assert!(headings.any(|line| line.to_lowercase().replace(' ', "-") == heading), "{link}");
+        }
     }
 }
