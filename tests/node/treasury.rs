@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::program::{Node, ends_with, minted, raida, text};
+use crate::program::{Node, ends_with, field, minted, raida, text};
 
 const KEY: &str = "00112233445566778899aabbccddeeff";
 
@@ -22,9 +22,8 @@ fn every_use_is_told_and_no_key() {
     let folder = tempfile::tempdir().expect("a folder");
     let (data, wallet) = minted(folder.path());
     let (key, file) = configured(folder.path());
-    let (node, _) = Node::serve(&data, &["--config", text(&file)]);
-    let address = node.address().to_string();
-    let client = ["client", "--json", "--to", &address, "--wallet", text(&wallet)];
+    let (node, ready) = Node::serve(&data, &["--config", text(&file)]);
+    let client = ["client", "--json", "--to", field(&ready, "listen"), "--wallet", text(&wallet)];
     let ask = |words: &[&str]| {
         let output = raida(&[&client[..], words, &["--treasury-key", text(&key)]].concat());
         let said = String::from_utf8(output.stdout).expect("text");
