@@ -117,7 +117,7 @@ impl Taker<'_, '_> {
         }
         // What was read of a log that was let go meanwhile may have been overwritten before.
         (0..shards).try_for_each(|shard| self.progress(shard).map(drop))?;
-        Ok(snapshot.finish(sequence)?.0)
+        Ok(snapshot.finish(self.storage, sequence)?.0)
     }
 
     /// What lies behind an error: a log that was let go cannot be read to its end.

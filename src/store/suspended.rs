@@ -116,14 +116,16 @@ impl Suspended {
         storage.sync_directory("")
     }
 
-    fn encode(&self) -> Vec<u8> {
+    /// The bytes of the file.
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut json = serde_json::to_vec_pretty(self).expect("texts and numbers are JSON");
         json.push(b'\n');
         let head = format!("{HEAD}{:08x}\n", crc32c::crc32c(&json));
         [head.as_bytes(), &json].concat()
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
+    /// What the bytes of a file say.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
         let line = bytes.iter().position(|&byte| byte == b'\n').ok_or("it has no first line")?;
         let (head, json) = (&bytes[..line], &bytes[line + 1..]);
         let crc = std::str::from_utf8(head).ok().and_then(|head| head.strip_prefix(HEAD));

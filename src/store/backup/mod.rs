@@ -20,13 +20,14 @@
 //! | 1 | a page as it is in its place; each once, by ascending numbers | 20,480 |
 //! | 2 | an order, as in [`orders`](super::orders) | 153 |
 //! | 3 | a commit record, as in [`wal::format`](super::wal::format) | its length |
+//! | 4 | what is suspended, if anything ever was: its length in 4 bytes, then the file as in [`suspended`](super::suspended) | 4 and more |
 //! | 255 | the end: the sequence of the backup, and how many pages, orders and records there are, 8 bytes each | 32 |
 //!
 //! A backup of a running node goes out while it is made, so one that was given up ends with `\nRBKX` and a line that says
 //! why, in place of entries and checksum.
 //!
 //! Integers are big-endian. Kinds come in this order. A page that is not there was never used. Whatever else a data
-//! directory will have to hold gets a kind of its own, 4 and up; a program that does not know a kind refuses the file.
+//! directory will have to hold gets a kind of its own, 5 and up; a program that does not know a kind refuses the file.
 //!
 //! # Why it is consistent
 //! The pages of a running node are copied one after the other while it changes them, so they may have changes of any
@@ -63,6 +64,8 @@ pub const DIGEST_BYTES: usize = 32;
 const END_BYTES: usize = 32;
 /// The largest entry but for its kind.
 const ENTRY_BYTES_MAX: usize = record_bytes(CHANGES_MAX, 1);
+/// Bytes of what is suspended, at most.
+const SUSPENDED_BYTES_MAX: u32 = 64 << 20;
 const RAIDA_NOT_TOLD: u8 = u8::MAX;
 const COIN_NOT_TOLD: u16 = u16::MAX;
 
@@ -98,6 +101,7 @@ enum Kind {
     Page = 1,
     Order = 2,
     Record = 3,
+    Suspended = 4,
     End = 255,
 }
 
@@ -107,6 +111,7 @@ impl Kind {
             1 => Some(Self::Page),
             2 => Some(Self::Order),
             3 => Some(Self::Record),
+            4 => Some(Self::Suspended),
             255 => Some(Self::End),
             _ => None,
         }

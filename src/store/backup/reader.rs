@@ -7,14 +7,15 @@ use sha2::{Digest, Sha256};
 use zstd::stream::read::Decoder;
 
 use super::{
-    DIGEST_BYTES, END_BYTES, ENTRY_BYTES_MAX, End, GIVEN_UP, HEADER_BYTES, Header, Kind, REASON_BYTES_MAX, damaged,
-    reason,
+    DIGEST_BYTES, END_BYTES, ENTRY_BYTES_MAX, End, GIVEN_UP, HEADER_BYTES, Header, Kind, REASON_BYTES_MAX,
+    SUSPENDED_BYTES_MAX, damaged, reason,
 };
 use crate::coin::{DENOMINATIONS, PageNumber, SERIAL_NUMBERS};
 use crate::store::control::COUNTER_MAX;
 use crate::store::error::StoreError;
 use crate::store::layout::{PAGE_BYTES, PageFrame, PageState};
 use crate::store::orders::Order;
+use crate::store::suspended::Suspended;
 use crate::store::wal::CommitRecord;
 
 /// How much is read at once for the checksum.
@@ -181,6 +182,23 @@ impl<R: Read> BackupReader<R> {
         self.see(sequence)?;
         self.read_kind()?;
         Ok(true)
+    }
+
+    /// Reads what is suspended, if anything ever was.
+    pub fn suspended(&mut self) -> Result<Option<Suspended>, StoreError> {
+        if self.next != Kind::Suspended {
+            return Ok(None);
+        }
+        self.read(0..4)?;
+        let length = u32::from_be_bytes(self.bytes[..4].try_into().expect("4 bytes"));
+        if length > SUSPENDED_BYTES_MAX {
+            return Err(damaged("what is suspended is more than there can be"));
+        }
+        let mut bytes = Vec::new();
+        (&mut self.entries).take(length.into()).read_to_end(&mut bytes).map_err(io_error)?;
+        let suspended = Suspended::decode(&bytes).map_err(|why| damaged(format!("what is suspended: {why}")))?;
+        self.read_kind()?;
+        Ok(Some(suspended))
     }
 
     /// Reads the end, behind which nothing is; and whether what came before is what it says.

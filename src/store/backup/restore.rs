@@ -54,8 +54,12 @@ pub fn fill<R: Read>(
         replay.take_order(order);
     }
     while reader.record(|record| replay.take(record))? {}
+    let suspended = reader.suspended()?;
     let end = reader.end()?;
     finish_directory(storage, Geometry::default(), used.clone(), replay.orders(), end.sequence)?;
+    if let Some(suspended) = suspended {
+        suspended.save(storage)?;
+    }
     let mut opened = open_as_it_is(storage)?;
     replay.write_pages(storage, &mut used)?;
     note_pages(storage, &mut opened, &used, end.sequence)?;

@@ -19,6 +19,7 @@ use crate::coin::PAGES;
 use crate::store::control::UsedPages;
 use crate::store::error::StoreError;
 use crate::store::orders::Order;
+use crate::store::suspended::Suspended;
 use crate::store::pages::{PAGE_GROUPS, copy_pages};
 use crate::store::recovery::Opened;
 use crate::store::storage::Storage;
@@ -104,12 +105,15 @@ impl<W: Write> Snapshot<W> {
         })
     }
 
-    /// Ends the backup; returns what is in it, and where it went.
+    /// Ends the backup, with what is suspended now; returns what is in it, and where it went.
     ///
     /// # Errors
-    /// [`StoreError::Io`].
-    pub fn finish(mut self, sequence: u64) -> Result<(End, W), StoreError> {
+    /// [`StoreError::DamagedFile`], [`StoreError::Io`].
+    pub fn finish(mut self, storage: &dyn Storage, sequence: u64) -> Result<(End, W), StoreError> {
         self.add_orders()?;
+        if let Some(suspended) = Suspended::load(storage)? {
+            self.writer.suspended(&suspended).map_err(out_error)?;
+        }
         self.writer.finish(sequence).map_err(out_error)
     }
 
@@ -137,7 +141,7 @@ pub fn back_up_at_rest<W: Write>(
         snapshot.pages(storage, group)?;
         progress(pages_done(group), u64::from(PAGES));
     }
-    snapshot.finish(opened.sequence)
+    snapshot.finish(storage, opened.sequence)
 }
 
 /// How many pages are done when those of `group` are.

@@ -12,6 +12,7 @@ use super::*;
 use crate::coin::{CoinId, CoinRecord, Months, PageNumber, PayoutAddress, Secret};
 use crate::store::layout::PageFrame;
 use crate::store::storage::Memory;
+use crate::store::suspended::Suspended;
 use crate::store::wal::format::encode_record;
 use crate::store::wal::{Change, Commit, CommitRecord, PlaceKind};
 
@@ -40,6 +41,10 @@ fn record(sequence: u64) -> Vec<u8> {
     bytes
 }
 
+fn suspended() -> Suspended {
+    Suspended { salt: [0x5A; 16], holds: Vec::new(), pauses: Vec::new() }
+}
+
 fn backup() -> Vec<u8> {
     let mut writer = BackupWriter::new(Vec::new(), &HEADER).unwrap();
     for number in [7, 14_999] {
@@ -47,6 +52,7 @@ fn backup() -> Vec<u8> {
     }
     writer.order(&order()).unwrap();
     writer.record(&CommitRecord::decode(&record(12)).unwrap().0).unwrap();
+    writer.suspended(&suspended()).unwrap();
     assert_eq!(writer.highest(), 12);
     let (end, bytes) = writer.finish(13).unwrap();
     assert_eq!(end, End { sequence: 13, pages: 2, orders: 1, records: 1 });
@@ -60,6 +66,7 @@ fn read(bytes: &[u8]) -> Result<End, StoreError> {
     while reader.page(&mut frame)?.is_some() {}
     while reader.order()?.is_some() {}
     while reader.record(|_| Ok(()))? {}
+    assert!(reader.suspended()?.is_none_or(|read| read == suspended()));
     reader.end()
 }
 
@@ -95,6 +102,10 @@ fn order_entry() -> Vec<u8> {
     entry(2, &bytes)
 }
 
+fn suspended_entry(bytes: &[u8]) -> Vec<u8> {
+    entry(4, &[&(bytes.len() as u32).to_be_bytes(), bytes].concat())
+}
+
 fn end_entry(sequence: u64, pages: u64, orders: u64, records: u64) -> Vec<u8> {
     entry(255, &End { sequence, pages, orders, records }.encode())
 }
@@ -123,6 +134,7 @@ fn golden_bytes_of_the_entries() {
         entry(1, page(14_999, 11).bytes()),
         order_entry(),
         entry(3, &record(12)),
+        suspended_entry(&suspended().encode()),
         end_entry(13, 2, 1, 1),
     ];
     assert!(entries == expected.concat());
@@ -134,6 +146,7 @@ fn what_was_backed_up_is_restored_with_the_records_over_the_pages() {
     let memory = Memory::new();
     let restored = fill(&memory, BackupReader::new(Cursor::new(backup())).unwrap(), &mut |_, _| {}).unwrap();
     assert_eq!((restored.header, restored.end.sequence), (HEADER, 13));
+    assert_eq!(Suspended::load(&memory).unwrap(), Some(suspended()));
     let opened = crate::store::recovery::open_as_it_is(&memory).unwrap();
     assert_eq!((opened.sequence, opened.used.count(), opened.orders, opened.recovered), (13, 2, vec![order()], 0));
     let mut frame = PageFrame::zeroed();
@@ -180,7 +193,9 @@ fn a_file_made_to_do_harm_is_refused_though_its_checksum_holds() {
     says("cannot be read to its end", &[]);
     says("cannot be read to its end", &[&first]);
     says("kind 0, which this program does not know", &[&[0]]);
-    says("kind 4, which this program does not know", &[&first, &entry(4, b"more")]);
+    says("kind 5, which this program does not know", &[&first, &entry(5, b"more")]);
+    says("what is suspended: ", &[&suspended_entry(b"nothing known")]);
+    says("more than there can be", &[&entry(4, &u32::MAX.to_be_bytes())]);
     says("pages are mixed up", &[&last, &first]);
     says("pages are mixed up", &[&first, &first]);
     says("pages are mixed up", &[&entry(1, &[0xFF; PAGE_BYTES])]);

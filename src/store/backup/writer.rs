@@ -5,10 +5,11 @@ use std::io::{self, Write};
 use sha2::{Digest, Sha256};
 use zstd::stream::write::Encoder;
 
-use super::{End, Header, Kind};
+use super::{End, Header, Kind, SUSPENDED_BYTES_MAX};
 use crate::coin::PageNumber;
 use crate::store::layout::{PageState, page_state};
 use crate::store::orders::Order;
+use crate::store::suspended::Suspended;
 use crate::store::wal::CommitRecord;
 
 /// zstd's fastest usual level: ANs do not compress, and zeros do at any.
@@ -68,6 +69,17 @@ impl<W: Write> BackupWriter<W> {
         self.highest = self.highest.max(record.commit.sequence);
         self.end.records += 1;
         self.entry(Kind::Record, record.bytes())
+    }
+
+    /// Adds what is suspended.
+    ///
+    /// # Panics
+    /// When there is more of it than a backup takes: hundreds of thousands of holds.
+    pub fn suspended(&mut self, suspended: &Suspended) -> io::Result<()> {
+        let bytes = suspended.encode();
+        let length = u32::try_from(bytes.len()).ok().filter(|length| *length <= SUSPENDED_BYTES_MAX);
+        let length = length.expect("few lockers are held").to_be_bytes();
+        self.entry(Kind::Suspended, &[&length, &bytes[..]].concat())
     }
 
     /// The highest sequence of what was added: the backup's is at least as high.
