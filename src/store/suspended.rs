@@ -225,8 +225,9 @@ mod tests {
         for bit in 0..whole.len() * 8 {
             let mut bytes = whole.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);
-            assert_ne!(Suspended::decode(&bytes).as_ref(), Ok(&suspended()), "bit {bit}");
-            assert!(Suspended::decode(&bytes).is_err() || bytes[..whole.len()].eq_ignore_ascii_case(&whole));
+            // A hex digit of the checksum may become a capital one.
+            let same = bytes.eq_ignore_ascii_case(&whole) && bit / 8 < HEAD.len() + 8;
+            assert!(same || Suspended::decode(&bytes).is_err(), "bit {bit}");
         }
         for length in 0..whole.len() {
             assert!(Suspended::decode(&whole[..length]).is_err(), "{length} bytes");
