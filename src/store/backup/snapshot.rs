@@ -19,10 +19,10 @@ use crate::coin::PAGES;
 use crate::store::control::UsedPages;
 use crate::store::error::StoreError;
 use crate::store::orders::Order;
-use crate::store::suspended::Suspended;
 use crate::store::pages::{PAGE_GROUPS, copy_pages};
 use crate::store::recovery::Opened;
 use crate::store::storage::Storage;
+use crate::store::suspended::Suspended;
 use crate::store::wal::{Source, scan_up_to};
 
 /// What a shard has in place at the moment from which on it keeps its log.
