@@ -75,14 +75,14 @@ enum Act {
     /// Pause the market for a coin type: nothing is put for sale or bought
     Pause {
         /// Which
-        coin: Coin,
+        coin: Market,
         #[command(flatten)]
         why: Reason,
     },
     /// Trade a coin type again
     Resume {
         /// Which
-        coin: Coin,
+        coin: Market,
         #[command(flatten)]
         why: Reason,
     },
@@ -150,7 +150,7 @@ struct Reason {
 
 /// A coin type.
 #[derive(Clone, Copy, ValueEnum)]
-enum Coin {
+enum Market {
     /// CloudCoin
     #[value(name = "cloudcoin", alias = "cc")]
     CloudCoin,
@@ -162,12 +162,12 @@ enum Coin {
     Monero,
 }
 
-impl From<Coin> for TradeCoin {
-    fn from(coin: Coin) -> Self {
+impl From<Market> for TradeCoin {
+    fn from(coin: Market) -> Self {
         match coin {
-            Coin::CloudCoin => Self::CloudCoin,
-            Coin::Bitcoin => Self::Bitcoin,
-            Coin::Monero => Self::Monero,
+            Market::CloudCoin => Self::CloudCoin,
+            Market::Bitcoin => Self::Bitcoin,
+            Market::Monero => Self::Monero,
         }
     }
 }
