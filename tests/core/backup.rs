@@ -210,7 +210,7 @@ impl Story {
         for shard in 0..shards {
             self.ask(shard, BackupQuestion::LetGo)?;
         }
-        let (end, bytes) = snapshot.finish(sequence).unwrap();
+        let (end, bytes) = snapshot.finish(&self.world.storage, sequence).unwrap();
         Ok((end, bytes, history))
     }
 
