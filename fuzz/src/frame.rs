@@ -371,6 +371,6 @@ fn alter(payload: &mut Vec<u8>, input: &mut Input<'_>) {
 
 /// Stories of random events, short and long.
 pub fn seeds() -> Vec<Vec<u8>> {
-    let mut random = Seeded(5);
+    let mut random = Seeded(6);
     (2..=30).map(|number| (0..number * 30).map(|_| random.number() as u8).collect()).collect()
 }

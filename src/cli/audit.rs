@@ -163,9 +163,9 @@ mod tests {
         assert_eq!(csv.split(',').count(), COLUMNS.split(',').count());
         let json: serde_json::Value = serde_json::from_str(&line(Form::Json, &step())).unwrap();
         assert_eq!((&json["command"], &json["offer"]["price"]), (&json!("put-for-sale"), &json!(250)));
-        let plain = Step { offer: None, commit: Commit { group: 3, code: 130, ..step().commit }, ..step() };
+        let plain = Step { offer: None, commit: Commit { group: 99, code: 1, ..step().commit }, ..step() };
         assert_eq!(line(Form::Csv, &plain).split(',').count(), COLUMNS.split(',').count());
-        assert!(line(Form::Table, &plain).contains("  3.130 "));
+        assert!(line(Form::Table, &plain).contains("  99.1 "));
     }
 
     #[test]
