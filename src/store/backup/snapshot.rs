@@ -70,7 +70,7 @@ impl<W: Write> Snapshot<W> {
         Ok(Self { writer, in_place, used, orders })
     }
 
-    /// Copies the pages of a group, of 0..[`PAGE_GROUPS`](crate::store::pages::PAGE_GROUPS), one after the other; returns
+    /// Copies the pages of a group, of 0..[`PAGE_GROUPS`], one after the other; returns
     /// how many bytes they are.
     ///
     /// # Errors
