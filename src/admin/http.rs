@@ -149,8 +149,10 @@ async fn answer(request: Request<Incoming>, door: Door, desks: &Desks) -> Answer
     if (request.method(), request.uri().path()) == (&Method::POST, ACT_PATH) {
         return act(request, door, desks).await;
     }
-    if matches!(door, Door::Socket(_)) && (request.method(), request.uri().path()) == (&Method::POST, "/backup") {
-        return backup(&desks.backups, request.uri().query());
+    if let Door::Socket(who) = door
+        && (request.method(), request.uri().path()) == (&Method::POST, "/backup")
+    {
+        return backup(who, desks, request.uri().query());
     }
     if ![Method::GET, Method::HEAD].contains(request.method()) {
         let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "GET alone; POST at the Unix socket\n");
@@ -179,9 +181,7 @@ async fn act(request: Request<Incoming>, door: Door, desks: &Desks) -> Answer {
     let Door::Socket(who) = door else {
         return plain(StatusCode::FORBIDDEN, "acts are taken at the Unix socket alone\n");
     };
-    let Some(operator) = desks.operator.borrow().clone() else {
-        return plain(StatusCode::SERVICE_UNAVAILABLE, "the node does not serve yet, or no longer\n");
-    };
+    let Some(operator) = desks.operator.borrow().clone() else { return not_serving() };
     let body = match Limited::new(request.into_body(), ACT_BYTES_MAX).collect().await {
         Ok(body) => body.to_bytes(),
         Err(error) => return plain(StatusCode::BAD_REQUEST, &format!("{error}\n")),
@@ -195,10 +195,21 @@ async fn act(request: Request<Incoming>, door: Door, desks: &Desks) -> Answer {
         Ok(answer) => {
             typed("application/json", whole(serde_json::to_vec(&answer).expect("texts and numbers are JSON")))
         }
-        Err(Refusal::Wrong(line)) => plain(StatusCode::BAD_REQUEST, &(line + "\n")),
-        Err(Refusal::Conflict(line)) => plain(StatusCode::CONFLICT, &(line + "\n")),
-        Err(Refusal::Failed(line)) => plain(StatusCode::INTERNAL_SERVER_ERROR, &(line + "\n")),
+        Err(refusal) => refused(refusal),
     }
+}
+
+fn not_serving() -> Answer {
+    plain(StatusCode::SERVICE_UNAVAILABLE, "the node does not serve yet, or no longer\n")
+}
+
+fn refused(refusal: Refusal) -> Answer {
+    let (status, line) = match refusal {
+        Refusal::Wrong(line) => (StatusCode::BAD_REQUEST, line),
+        Refusal::Conflict(line) => (StatusCode::CONFLICT, line),
+        Refusal::Failed(line) => (StatusCode::INTERNAL_SERVER_ERROR, line),
+    };
+    plain(status, &(line + "\n"))
 }
 
 /// Whether a request was meant for an address of this machine. A page of somebody else, whose name was made to lead
@@ -237,10 +248,14 @@ fn page() -> Answer {
     answer
 }
 
-/// Begins a backup.
-fn backup(backups: &Backups, query: Option<&str>) -> Answer {
+/// Begins a backup, once the journal tells who has it.
+fn backup(who: Who, desks: &Desks, query: Option<&str>) -> Answer {
     let Some(rate) = rate_of(query) else { return plain(StatusCode::BAD_REQUEST, "a rate is a number of MiB\n") };
-    match backups.begin(rate) {
+    let Some(operator) = desks.operator.borrow().clone() else { return not_serving() };
+    if let Err(refusal) = operator.note_backup(who) {
+        return refused(refusal);
+    }
+    match desks.backups.begin(rate) {
         Ok(chunks) => typed("application/octet-stream", Either::Right(chunks)),
         Err(why) => plain(StatusCode::CONFLICT, &format!("{why}\n")),
     }

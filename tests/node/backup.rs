@@ -184,6 +184,8 @@ fn backups_of_a_node_under_load_are_whole_and_the_node_goes_on() {
         assert_eq!(value(&mut client), worth, "what all coins are worth");
         assert!(node.stop().status.success());
     }
+    let journal = fs::read_to_string(place("data").join("admin.journal")).expect("a journal");
+    assert_eq!(journal.matches("\"act\":\"backup\"").count(), 4, "{journal}");
     let (_, again) = restored(&place("after.backup"));
     lab.agrees(&again);
     assert!(node.stop().status.success() && again.stop().status.success());
