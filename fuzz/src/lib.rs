@@ -10,8 +10,10 @@
 //! * [`header`], [`seal`], [`request`]: the frame of a request and of its reply, and every payload;
 //! * [`frame`]: whole frames of several clients through the shards of a node that crashes and starts again;
 //! * [`log`]: a data directory with altered bytes, opened; [`block`], [`page`]: what it is made of, one by one;
-//! * [`config`]: the text of raida.toml; [`import`]: the files of the reference's data directory.
+//! * [`backup`]: a backup with altered bytes, restored; [`import`]: the files of the reference's data directory;
+//! * [`config`]: the text of raida.toml.
 
+pub mod backup;
 pub mod block;
 pub mod config;
 pub mod frame;
@@ -64,4 +66,5 @@ targets! {
     page: 10_000,
     config: 10_000,
     import: 2_000,
+    backup: 100,
 }

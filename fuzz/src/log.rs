@@ -175,7 +175,7 @@ impl Start {
 }
 
 /// One request about the coins there are, in plain text.
-fn act(node: &mut World, now: &Contents, random: &mut Seeded) {
+pub(crate) fn act(node: &mut World, now: &Contents, random: &mut Seeded) {
     let kinds = [
         CommandKind::Pown,
         CommandKind::Store,

@@ -31,7 +31,7 @@ macro_rules! short_fuzz {
     };
 }
 
-short_fuzz!(header seal request frame log block page config import);
+short_fuzz!(header seal request frame log block page config import backup);
 
 #[test]
 fn every_seed_goes_all_the_way() {

@@ -11,7 +11,7 @@
 //! | 10 | 6 | zero |
 //! | 16 | 8 | time, milliseconds since 1970-01-01 UTC |
 //! | 24 | 8 | sequence: every commit up to it is in the pages |
-//! | 32 | | entries, compressed as one zstd frame |
+//! | 32 | | entries, compressed: one LZ4 frame, of blocks up to 256 KiB that stand alone, without checksums of its own |
 //! | end - 32 | 32 | SHA-256 of all bytes before |
 //!
 //! # An entry: its kind in one byte, then
@@ -60,6 +60,9 @@ const VERSION: u16 = 1;
 pub const HEADER_BYTES: usize = 32;
 /// Bytes behind them.
 pub const DIGEST_BYTES: usize = 32;
+/// What the frame begins with: LZ4's magic, and what is said of it above. A frame that says anything else of itself is
+/// none of ours, so nobody makes the reader keep more than a block.
+const FRAME_HEAD: [u8; 7] = [0x04, 0x22, 0x4D, 0x18, 0x60, 0x50, 0xFB];
 /// Bytes of the end's fields.
 const END_BYTES: usize = 32;
 /// The largest entry but for its kind.

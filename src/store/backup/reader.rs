@@ -1,13 +1,13 @@
 //! Reads a backup: first all of it for its checksum, then entry by entry. Nothing in it is believed before it was looked
 //! at: what is wrong is an error that says so, however the file came to be so.
 
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Take};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Take};
 
+use lz4_flex::frame::FrameDecoder;
 use sha2::{Digest, Sha256};
-use zstd::stream::read::Decoder;
 
 use super::{
-    DIGEST_BYTES, END_BYTES, ENTRY_BYTES_MAX, End, GIVEN_UP, HEADER_BYTES, Header, Kind, REASON_BYTES_MAX,
+    DIGEST_BYTES, END_BYTES, ENTRY_BYTES_MAX, End, FRAME_HEAD, GIVEN_UP, HEADER_BYTES, Header, Kind, REASON_BYTES_MAX,
     SUSPENDED_BYTES_MAX, damaged, reason,
 };
 use crate::coin::{DENOMINATIONS, PageNumber, SERIAL_NUMBERS};
@@ -20,15 +20,13 @@ use crate::store::wal::CommitRecord;
 
 /// How much is read at once for the checksum.
 const CHUNK_BYTES: usize = 256 << 10;
-/// zstd's largest window: more than any level up to 9 uses, and no memory to speak of.
-const WINDOW_LOG_MAX: u32 = 23;
 /// No backup has more orders: each has a coin at least.
 const ORDERS_MAX: u64 = DENOMINATIONS as u64 * SERIAL_NUMBERS as u64;
 
 /// A backup being read: pages, then orders, then records, then its end. Each of them says `None` when there is no more.
 pub struct BackupReader<R: Read> {
     header: Header,
-    entries: Decoder<'static, BufReader<Take<R>>>,
+    entries: FrameDecoder<BufReader<Take<R>>>,
     /// What comes next.
     next: Kind,
     bytes: Box<[u8]>,
@@ -47,12 +45,13 @@ impl<R: Read + Seek> BackupReader<R> {
         file.seek(SeekFrom::Start(0)).map_err(io_error)?;
         file.read_exact(&mut header).map_err(io_error)?;
         let header = Header::decode(&header).map_err(damaged)?;
-        let entries = BufReader::new(file.take(length - HEADER_BYTES as u64 - DIGEST_BYTES as u64));
-        let mut entries = Decoder::with_buffer(entries).map_err(io_error)?.single_frame();
-        entries.window_log_max(WINDOW_LOG_MAX).map_err(io_error)?;
+        let mut entries = BufReader::new(file.take(length - HEADER_BYTES as u64 - DIGEST_BYTES as u64));
+        if !entries.fill_buf().map_err(io_error)?.starts_with(&FRAME_HEAD) {
+            return Err(damaged("its entries are not compressed as this program does it"));
+        }
         let mut reader = Self {
             header,
-            entries,
+            entries: FrameDecoder::new(entries),
             next: Kind::Page,
             bytes: vec![0; ENTRY_BYTES_MAX].into_boxed_slice(),
             last_page: None,
@@ -196,6 +195,9 @@ impl<R: Read> BackupReader<R> {
         }
         let mut bytes = Vec::new();
         (&mut self.entries).take(length.into()).read_to_end(&mut bytes).map_err(io_error)?;
+        if bytes.len() != length as usize {
+            return Err(damaged("what is suspended is cut"));
+        }
         let suspended = Suspended::decode(&bytes).map_err(|why| damaged(format!("what is suspended: {why}")))?;
         self.read_kind()?;
         Ok(Some(suspended))
@@ -216,7 +218,7 @@ impl<R: Read> BackupReader<R> {
         }
         let mut more = [0];
         let is_over = self.entries.read(&mut more).map_err(io_error)? == 0;
-        let mut rest = self.entries.finish();
+        let mut rest = self.entries.into_inner();
         if !is_over || rest.read(&mut more).map_err(io_error)? > 0 {
             return Err(damaged("it goes on behind its end"));
         }

@@ -1,7 +1,8 @@
 //! The file, byte by byte; and files that somebody made to do harm.
 
-use std::io::{Cursor, Write};
+use std::io::{Cursor, Read, Write};
 
+use lz4_flex::frame::{BlockMode, BlockSize, FrameDecoder, FrameEncoder, FrameInfo};
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
@@ -87,8 +88,13 @@ fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
 
 /// A file of these entries, whatever they are, compressed and with a checksum that holds.
 fn of_entries(entries: &[&[u8]]) -> Vec<u8> {
-    let mut encoder = zstd::stream::write::Encoder::new(HEADER.encode().to_vec(), 1).unwrap();
-    entries.iter().for_each(|entry| encoder.write_all(entry).unwrap());
+    in_frame(FrameInfo::new().block_size(BlockSize::Max256KB), &entries.concat())
+}
+
+/// The same in a frame that says this of itself.
+fn in_frame(frame: FrameInfo, entries: &[u8]) -> Vec<u8> {
+    let mut encoder = FrameEncoder::with_frame_info(frame, HEADER.encode().to_vec());
+    encoder.write_all(entries).unwrap();
     sealed(encoder.finish().unwrap())
 }
 
@@ -128,7 +134,10 @@ fn golden_bytes_of_a_header_and_an_end() {
 #[test]
 fn golden_bytes_of_the_entries() {
     let bytes = backup();
-    let entries = zstd::stream::decode_all(&bytes[HEADER_BYTES..bytes.len() - DIGEST_BYTES]).unwrap();
+    let frame = &bytes[HEADER_BYTES..bytes.len() - DIGEST_BYTES];
+    assert_eq!(frame[..7], FRAME_HEAD);
+    let mut entries = Vec::new();
+    FrameDecoder::new(frame).read_to_end(&mut entries).unwrap();
     let expected = [
         entry(1, page(7, 11).bytes()),
         entry(1, page(14_999, 11).bytes()),
@@ -225,7 +234,7 @@ fn a_file_made_to_do_harm_is_refused_though_its_checksum_holds() {
     behind.extend_from_slice(b"more");
     assert!(refused(&sealed(behind)).contains("goes on behind its end"));
     let raw = [&HEADER.encode()[..], &whole.concat()].concat();
-    assert!(refused(&sealed(raw)).contains("cannot be read to its end"), "nothing is compressed");
+    assert!(refused(&sealed(raw)).contains("not compressed as this program does it"), "nothing is compressed");
     let header = Header { in_place: COUNTER_MAX + 1, ..HEADER }.encode();
     assert!(refused(&sealed(header.to_vec())).contains("past the end of all"));
 }
@@ -244,14 +253,57 @@ fn a_backup_that_was_given_up_says_why() {
 }
 
 #[test]
-fn a_window_that_would_take_all_memory_is_refused() {
-    let mut encoder = zstd::stream::write::Encoder::new(HEADER.encode().to_vec(), 1).unwrap();
-    encoder.window_log(27).unwrap();
-    for number in 0..500 {
-        encoder.write_all(&entry(1, page(number, 11).bytes())).unwrap();
+fn a_frame_of_another_kind_is_refused() {
+    let pages: Vec<Vec<u8>> = (0..20).map(|number| entry(1, page(number, 11).bytes())).collect();
+    let entries = [&pages.concat()[..], &end_entry(13, 20, 0, 0)].concat();
+    let ours = FrameInfo::new().block_size(BlockSize::Max256KB);
+    let whole = in_frame(ours.clone(), &entries);
+    assert_eq!(read(&whole).unwrap().pages, 20);
+    let others = [
+        ours.clone().block_size(BlockSize::Max4MB),
+        ours.clone().block_mode(BlockMode::Linked),
+        ours.clone().block_checksums(true),
+        ours.clone().content_checksum(true),
+        ours.content_size(Some(entries.len() as u64)),
+    ];
+    let mut files: Vec<Vec<u8>> = others.into_iter().map(|other| in_frame(other, &entries)).collect();
+    let frame = &whole[HEADER_BYTES..whole.len() - DIGEST_BYTES];
+    // Zstandard's magic, LZ4's of old, and that of a frame to be skipped before the right one; and no frame at all.
+    for begins in [&b"\x28\xB5\x2F\xFD"[..], b"\x02\x21\x4C\x18", b"\x50\x2A\x4D\x18\0\0\0\0"] {
+        files.push(sealed([&HEADER.encode(), begins, frame].concat()));
     }
-    encoder.write_all(&end_entry(13, 500, 0, 0)).unwrap();
-    assert!(refused(&sealed(encoder.finish().unwrap())).contains("cannot be read to its end"));
+    files.push(sealed(HEADER.encode().to_vec()));
+    for file in &files {
+        assert_eq!(refused(file), "its entries are not compressed as this program does it");
+    }
+}
+
+#[test]
+fn a_second_frame_is_not_read() {
+    let first = entry(1, page(7, 11).bytes());
+    let suspended = suspended().encode();
+    let longer = entry(4, &[&(suspended.len() as u32 + 1).to_be_bytes(), &suspended[..]].concat());
+    for begin in [first, longer] {
+        let mut file = of_entries(&[&begin]);
+        file.truncate(file.len() - DIGEST_BYTES);
+        let more = of_entries(&[&end_entry(13, 1, 0, 0)]);
+        file.extend_from_slice(&more[HEADER_BYTES..more.len() - DIGEST_BYTES]);
+        let why = refused(&sealed(file));
+        assert!(why.contains("cannot be read to its end") || why.contains("is cut"), "{why}");
+    }
+}
+
+#[test]
+fn a_block_larger_than_the_frame_says_is_refused() {
+    let mut file = [&HEADER.encode()[..], &FRAME_HEAD].concat();
+    let block = vec![0; (256 << 10) + 1];
+    file.extend_from_slice(&(block.len() as u32 | 1 << 31).to_le_bytes());
+    file.extend_from_slice(&block);
+    assert!(refused(&sealed(file)).contains("cannot be read to its end"));
+    // 4 KiB that stand for a MiB.
+    let bomb = lz4_flex::block::compress(&vec![0; 1 << 20]);
+    let head = [&HEADER.encode()[..], &FRAME_HEAD, &(bomb.len() as u32).to_le_bytes()].concat();
+    assert!(refused(&sealed([&head[..], &bomb].concat())).contains("cannot be read to its end"));
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
+use lz4_flex::frame::{BlockSize, FrameEncoder, FrameInfo};
 use sha2::{Digest, Sha256};
-use zstd::stream::write::Encoder;
 
 use super::{End, Header, Kind, SUSPENDED_BYTES_MAX};
 use crate::coin::PageNumber;
@@ -12,12 +12,9 @@ use crate::store::orders::Order;
 use crate::store::suspended::Suspended;
 use crate::store::wal::CommitRecord;
 
-/// zstd's fastest usual level: ANs do not compress, and zeros do at any.
-const LEVEL: i32 = 1;
-
 /// A backup being written. Without [`BackupWriter::finish`] it is none.
 pub struct BackupWriter<W: Write> {
-    out: Encoder<'static, Hashing<W>>,
+    out: FrameEncoder<Hashing<W>>,
     last: Kind,
     last_page: Option<PageNumber>,
     end: End,
@@ -33,8 +30,9 @@ impl<W: Write> BackupWriter<W> {
     pub fn new(out: W, header: &Header) -> io::Result<Self> {
         let mut out = Hashing { out, digest: Sha256::new() };
         out.write_all(&header.encode())?;
+        let frame = FrameInfo::new().block_size(BlockSize::Max256KB);
         Ok(Self {
-            out: Encoder::new(out, LEVEL)?,
+            out: FrameEncoder::with_frame_info(frame, out),
             last: Kind::Page,
             last_page: None,
             end: End::default(),
