@@ -10,7 +10,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -34,10 +34,8 @@ use crate::reactor::start::{Member, ReactorError, Reactors};
 use crate::settings::Settings;
 use crate::shard::Shard;
 use crate::shard::interface::ShardId;
-use crate::shard::partition::page_owner;
-use crate::shard::start::{Listed, ShardBuilder, home};
+use crate::shard::start::{Builders, Reading};
 use crate::shard::suspensions::Suspensions;
-use crate::shard::views::PageViews;
 use crate::store::archive::{self, Retention};
 use crate::store::error::StoreError;
 use crate::store::pages::read_all_pages;
@@ -293,38 +291,16 @@ fn suspended(directory: &Directory) -> Result<Suspended, StoreError> {
 /// Threads that read pages, at least: while some wait for the disk others work.
 const READERS: usize = 4;
 
-/// What a thread reads pages with, and what they say of each shard's lists.
-#[derive(Default)]
-struct Reading {
-    views: PageViews,
-    listed: Vec<Listed>,
-}
-
 /// Makes the shards from their pages: read once by several threads, then each shard's views by a thread of its own.
 fn load(directory: &Directory, opened: &Opened, options: &NodeOptions) -> Result<Vec<Shard>, StoreError> {
-    let settings = &options.settings;
-    let shards = settings.shards;
-    let of_shard = |shard| Mutex::new(ShardBuilder::new(ShardId(shard), settings.clone()));
-    let builders: Vec<_> = (0..shards).map(of_shard).collect();
-    let threads = READERS.max(usize::from(shards));
-    let mut readings =
-        read_all_pages(directory, &opened.used, threads, |reading: &mut Reading, page, frame, sequence| {
-            let Reading { views, listed } = reading;
-            views.derive(page, frame);
-            let builder = &builders[page_owner(page, shards).index()];
-            builder.lock().expect("nobody panics with it").page(page, frame, sequence, &views.free);
-            listed.resize_with(usize::from(shards), Listed::default);
-            for &(coin, place) in &views.listed {
-                listed[home(&place, shards).index()].add(coin, place);
-            }
-        })?;
-    let geometry = options.geometry;
-    let builds = builders.into_iter().enumerate().map(|(shard, builder)| {
-        let builder = builder.into_inner().expect("nobody panics with it");
-        let of_shard = readings.iter_mut().filter_map(|reading| reading.listed.get_mut(shard));
-        let listed = of_shard.map(std::mem::take).collect();
-        move || builder.build(listed, opened, geometry, &mut SystemEntropy::new())
-    });
+    let builders = Builders::new(&options.settings);
+    let threads = READERS.max(usize::from(options.settings.shards));
+    let readings = read_all_pages(directory, &opened.used, threads, |reading: &mut Reading, page, frame, sequence| {
+        builders.page(reading, page, frame, sequence);
+    })?;
+    let builds = builders
+        .read(readings)
+        .map(|builder| move || builder.build(opened, options.geometry, &mut SystemEntropy::new()));
     Ok(in_threads(builds).collect())
 }
 

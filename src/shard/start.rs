@@ -1,8 +1,11 @@
 //! Making a shard from what is on disk: every page once, every view by the one function that also changes it later.
 //!
-//! What a page says of the views is looked up by whoever read it ([`PageViews`]); its shard's builder takes the page and
-//! its free coins, [`Listed`] of its homes takes its coins in lockers and trade lockers. The views need no order: a
-//! coin is in one place, and an order counts if there are coins for it. So all of that can happen at once.
+//! Whoever reads a page gives it to [`Builders::page`] with a [`Reading`] of its own: the page's shard takes the page and
+//! its free coins, the reading keeps the coins in lockers and trade lockers for their homes, as one lock for a
+//! denomination's lockers would be slow. The views need no order: a coin is in one place, and an order counts if there are
+//! coins for it. So all of that can happen at once; the simulator does it one page after the other ([`build_all`]).
+
+use std::sync::Mutex;
 
 use crate::coin::{CoinId, PageNumber, Place, Secret};
 use crate::entropy::Entropy;
@@ -17,7 +20,7 @@ use super::Shard;
 use super::archive::Archive;
 use super::checkpoint::Checkpoint;
 use super::counters::Counters;
-use super::free_map::{FreeMap, WORDS_PER_PAGE};
+use super::free_map::FreeMap;
 use super::interface::ShardId;
 use super::keyed_hash::KeyedHash;
 use super::lockers::Lockers;
@@ -28,24 +31,66 @@ use super::partition::{PageSlots, page_owner};
 use super::rate_limit::RateLimit;
 use super::reservations::Reservations;
 use super::suspensions::Suspensions;
-pub use super::transaction::home;
+use super::transaction::home;
 use super::views::PageViews;
 
 /// What pages of all shards say of the lists that one is home of.
 #[derive(Default)]
-pub struct Listed {
+struct Listed {
     in_lockers: Vec<(CoinId, Secret)>,
     for_sale: Vec<(CoinId, Secret)>,
 }
 
 impl Listed {
     /// Takes a coin that is in a locker or trade locker.
-    pub fn add(&mut self, coin: CoinId, place: Place) {
+    fn add(&mut self, coin: CoinId, place: Place) {
         match place {
             Place::Locker(key) => self.in_lockers.push((coin, key)),
             Place::TradeLocker(an) => self.for_sale.push((coin, an)),
             Place::Free | Place::Wallet => unreachable!("no list has free coins or a wallet's"),
         }
+    }
+}
+
+/// What one reader of pages keeps for itself.
+#[derive(Default)]
+pub struct Reading {
+    views: PageViews,
+    /// By home.
+    listed: Vec<Listed>,
+}
+
+/// The shards of a node while their pages are read, by one reader or by several at once.
+pub struct Builders(Vec<Mutex<ShardBuilder>>);
+
+impl Builders {
+    /// Shards of free coins.
+    pub fn new(settings: &Settings) -> Self {
+        let of_shard = |shard| Mutex::new(ShardBuilder::new(ShardId(shard), settings.clone()));
+        Self((0..settings.shards).map(of_shard).collect())
+    }
+
+    /// Takes a page that was ever used, whole as it is on disk, with its sequence.
+    pub fn page(&self, reading: &mut Reading, page: PageNumber, frame: &PageFrame, sequence: u64) {
+        let shards = self.0.len() as u8;
+        let Reading { views, listed } = reading;
+        views.derive(page, frame);
+        let builder = &self.0[page_owner(page, shards).index()];
+        builder.lock().expect("nobody panics with it").page(page, frame, sequence, views);
+        listed.resize_with(usize::from(shards), Listed::default);
+        for &(coin, place) in &views.listed {
+            listed[home(&place, shards).index()].add(coin, place);
+        }
+    }
+
+    /// The shards to be built when all readers are through.
+    pub fn read(self, mut readings: Vec<Reading>) -> impl Iterator<Item = ShardBuilder> {
+        self.0.into_iter().enumerate().map(move |(shard, builder)| {
+            let mut builder = builder.into_inner().expect("nobody panics with it");
+            let of_shard = readings.iter_mut().filter_map(|reading| reading.listed.get_mut(shard));
+            builder.listed = of_shard.map(std::mem::take).collect();
+            builder
+        })
     }
 }
 
@@ -60,19 +105,9 @@ pub fn build_all<E>(
     entropy: &mut dyn Entropy,
     read: impl FnOnce(&mut dyn FnMut(PageNumber, &PageFrame, u64)) -> Result<(), E>,
 ) -> Result<Vec<Shard>, E> {
-    let shards = settings.shards;
-    let mut builders: Vec<_> = (0..shards).map(|shard| ShardBuilder::new(ShardId(shard), settings.clone())).collect();
-    let mut listed: Vec<_> = (0..shards).map(|_| Listed::default()).collect();
-    let mut views = PageViews::default();
-    read(&mut |page, frame, sequence| {
-        views.derive(page, frame);
-        builders[page_owner(page, shards).index()].page(page, frame, sequence, &views.free);
-        for &(coin, place) in &views.listed {
-            listed[home(&place, shards).index()].add(coin, place);
-        }
-    })?;
-    let built = builders.into_iter().zip(listed);
-    Ok(built.map(|(builder, listed)| builder.build(vec![listed], opened, geometry, entropy)).collect())
+    let (builders, mut reading) = (Builders::new(settings), Reading::default());
+    read(&mut |page, frame, sequence| builders.page(&mut reading, page, frame, sequence))?;
+    Ok(builders.read(vec![reading]).map(|builder| builder.build(opened, geometry, entropy)).collect())
 }
 
 /// A shard whose pages are being read.
@@ -83,35 +118,35 @@ pub struct ShardBuilder {
     free_map: FreeMap,
     /// The pages it was given.
     used: UsedPages,
+    /// The coins of the lists it is home of, of each reader.
+    listed: Vec<Listed>,
 }
 
 impl ShardBuilder {
-    /// A shard of free coins.
-    pub fn new(id: ShardId, settings: Settings) -> Self {
+    fn new(id: ShardId, settings: Settings) -> Self {
         Self {
             id,
             pages: Pages::new(PageSlots::new(id, settings.shards), settings.cache_pages),
             free_map: FreeMap::new(id, settings.shards),
             used: UsedPages::none(),
+            listed: Vec::new(),
             settings,
         }
     }
 
-    /// Takes one of its pages that was ever used, whole as it is on disk, with its sequence and its free coins.
-    pub fn page(&mut self, page: PageNumber, frame: &PageFrame, sequence: u64, free: &[u64; WORDS_PER_PAGE as usize]) {
-        self.free_map.set_page(page, free);
+    fn page(&mut self, page: PageNumber, frame: &PageFrame, sequence: u64, views: &PageViews) {
+        self.free_map.set_page(page, &views.free);
         self.used.insert(page);
         self.pages.warm(page, frame, sequence);
     }
 
-    /// The shard, with the coins of the lists it is home of, from as many readers, and the orders of all. The log has the
-    /// sizes with which the directory was opened.
-    pub fn build(self, listed: Vec<Listed>, opened: &Opened, geometry: Geometry, entropy: &mut dyn Entropy) -> Shard {
+    /// The shard. The log has the sizes with which the directory was opened.
+    pub fn build(self, opened: &Opened, geometry: Geometry, entropy: &mut dyn Entropy) -> Shard {
         let settings = self.settings;
         let mut own = opened.shards[self.id.index()].clone();
         own.control.used.add(&self.used);
         let (in_lockers, for_sale): (Vec<_>, Vec<_>) =
-            listed.into_iter().map(|listed| (listed.in_lockers, listed.for_sale)).unzip();
+            self.listed.into_iter().map(|listed| (listed.in_lockers, listed.for_sale)).unzip();
         let lockers = Lockers::of(KeyedHash::new(entropy), in_lockers);
         let mut market = Market::new(KeyedHash::new(entropy), settings.identifier, settings.offers_max);
         for_sale.iter().flatten().for_each(|(coin, an)| market.enter(an, *coin));

@@ -53,9 +53,7 @@ impl Shard {
             visit.ask = Ask::Words { session, start, pages: SearchPages::OtherPages, wanted };
             visit.session = session;
         }
-        while task.reached < task.stops.len() {
-            self.go_to_next_stop(task, effects); // no locks, so all at once
-        }
+        self.go_to_all_stops(task, effects);
         true
     }
 
@@ -76,8 +74,13 @@ impl Shard {
                 visit.session = session;
             }
         }
+        self.go_to_all_stops(task, effects)
+    }
+
+    /// Goes to the stops that are left all at once: a search locks nothing, so it needs no order.
+    fn go_to_all_stops(&mut self, task: &mut Task, effects: &mut Effects<'_>) -> Flow {
         while task.reached < task.stops.len() {
-            self.go_to_next_stop(task, effects); // no locks, so all at once
+            self.go_to_next_stop(task, effects);
         }
         Flow::Waits
     }
