@@ -6,11 +6,11 @@
 use prometheus::proto::{Bucket, Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};
 
-use crate::coin::{Denomination, TradeCoin};
+use crate::coin::{DENOMINATIONS, Denomination, TradeCoin};
 use crate::command::VERSION;
 use crate::histogram::{BUCKETS, Histogram};
 use crate::reactor::desk::ReactorNumbers;
-use crate::shard::numbers::Fill;
+use crate::shard::numbers::{Fill, Numbers};
 use crate::wire::request::COMMANDS;
 use crate::wire::status::{Status, StatusClass};
 
@@ -184,22 +184,42 @@ impl Families {
     /// Coins, lockers and the market.
     fn holdings(&mut self, of: &[ReactorNumbers]) {
         let dens: Vec<(Denomination, String)> = Denomination::all().map(|den| (den, den.get().to_string())).collect();
-        let by_den = |count: fn(&ReactorNumbers, usize) -> u64| {
-            let sum =
-                move |den: &Denomination| of.iter().map(|numbers| count(numbers, den.index())).sum::<u64>() as f64;
-            dens.iter().map(move |(den, name)| (vec![("denomination", name.as_str())], sum(den))).collect::<Vec<_>>()
+        let by_den = |count: fn(&Numbers) -> &[u64; DENOMINATIONS]| {
+            let sum = |den: &Denomination| of.iter().map(|numbers| count(&numbers.core)[den.index()]).sum::<u64>();
+            let rows = dens.iter().map(|(den, name)| (vec![("denomination", name.as_str())], sum(den) as f64));
+            rows.collect::<Vec<_>>()
         };
-        self.gauges("coins", "Coins in circulation.", by_den(|numbers, den| numbers.core.circulation[den]));
+        self.gauges("coins", "Coins in circulation.", by_den(|numbers| &numbers.circulation));
+        self.gauges("free_serial_numbers", "Serial numbers without a coin.", by_den(|numbers| &numbers.free));
         self.gauges(
-            "free_serial_numbers",
-            "Serial numbers without a coin.",
-            by_den(|numbers, den| numbers.core.free[den]),
+            "free_words",
+            "Words with a free serial number: 64 numbers that follow each other, which are searched and reserved together.",
+            by_den(|numbers| &numbers.free_words),
+        );
+        self.gauges(
+            "reserved_words",
+            "Words that sessions hold for the moment.",
+            by_den(|numbers| &numbers.reserved_words),
+        );
+        self.gauges(
+            "reserved_serial_numbers",
+            "Free serial numbers that sessions hold for the moment.",
+            by_den(|numbers| &numbers.reserved),
         );
         self.present("lockers", "Lockers, at the shard that is their home.", of, |numbers| numbers.core.lockers);
         self.present("locker_coins", "Coins in lockers.", of, |numbers| numbers.core.locker_coins);
+        self.present("locker_index_capacity", "Lockers that the index has room for before it grows.", of, |numbers| {
+            numbers.core.locker_index_capacity
+        });
         self.present("locker_index_bytes", "Memory of the index of lockers.", of, |numbers| {
             numbers.core.locker_index_bytes
         });
+        self.present(
+            "market_index_capacity",
+            "Trade lockers that the index has room for before it grows.",
+            of,
+            |numbers| numbers.core.market_index_capacity,
+        );
         self.present("market_index_bytes", "Memory of the index of trade lockers.", of, |numbers| {
             numbers.core.market_index_bytes
         });

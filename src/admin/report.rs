@@ -8,12 +8,12 @@ use std::time::UNIX_EPOCH;
 
 use serde::Serialize;
 
-use crate::coin::{Denomination, TradeCoin};
+use crate::coin::{DENOMINATIONS, Denomination, TradeCoin};
 use crate::command::VERSION;
 use crate::histogram::Histogram;
 use crate::reactor::counters::Overdue;
 use crate::reactor::desk::{Queues, ReactorNumbers};
-use crate::shard::numbers::Fill;
+use crate::shard::numbers::{Fill, Numbers};
 use crate::shard::pages::CacheCounters;
 use crate::wire::request::{COMMANDS, Command};
 use crate::wire::status::{Status, StatusClass};
@@ -78,6 +78,11 @@ struct DenominationReport {
     denomination: i8,
     coins: u64,
     free: u64,
+    /// Words of 64 serial numbers, of which any is free.
+    free_words: u64,
+    /// Words that sessions hold for the moment, and the free serial numbers in them.
+    reserved_words: u64,
+    reserved: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -124,7 +129,9 @@ struct ShardReport {
     lockers: u64,
     locker_coins: u64,
     trade_lockers: Fill,
+    locker_index_capacity: u64,
     locker_index_bytes: u64,
+    market_index_capacity: u64,
     market_index_bytes: u64,
     cache: CacheCounters,
     cache_pages: Fill,
@@ -202,10 +209,16 @@ impl CommandReport {
 
 impl DenominationReport {
     fn new(den: Denomination, of: &[ReactorNumbers]) -> Self {
+        let sum = |count: fn(&Numbers) -> &[u64; DENOMINATIONS]| {
+            of.iter().map(|numbers| count(&numbers.core)[den.index()]).sum()
+        };
         Self {
             denomination: den.get(),
-            coins: of.iter().map(|numbers| numbers.core.circulation[den.index()]).sum(),
-            free: of.iter().map(|numbers| numbers.core.free[den.index()]).sum(),
+            coins: sum(|numbers| &numbers.circulation),
+            free: sum(|numbers| &numbers.free),
+            free_words: sum(|numbers| &numbers.free_words),
+            reserved_words: sum(|numbers| &numbers.reserved_words),
+            reserved: sum(|numbers| &numbers.reserved),
         }
     }
 }
@@ -260,7 +273,9 @@ impl ShardReport {
             lockers: core.lockers,
             locker_coins: core.locker_coins,
             trade_lockers: core.offers,
+            locker_index_capacity: core.locker_index_capacity,
             locker_index_bytes: core.locker_index_bytes,
+            market_index_capacity: core.market_index_capacity,
             market_index_bytes: core.market_index_bytes,
             cache: core.cache,
             cache_pages: core.cached_pages,

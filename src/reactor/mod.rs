@@ -59,7 +59,7 @@ pub trait Core {
     /// Hears how many microseconds a turn took, the time of its sleep aside.
     fn turn_took(&mut self, micros: u64);
     /// Its numbers at this moment.
-    fn numbers(&self) -> Numbers;
+    fn numbers(&self, now: Now) -> Numbers;
     /// Answers a backup's question.
     ///
     /// # Errors
@@ -96,8 +96,8 @@ impl Core for Shard {
         Self::turn_took(self, micros);
     }
 
-    fn numbers(&self) -> Numbers {
-        Self::numbers(self)
+    fn numbers(&self, now: Now) -> Numbers {
+        Self::numbers(self, now)
     }
 
     fn back_up(&mut self, question: BackupQuestion) -> Result<BackupAnswer, BackupRefusal> {

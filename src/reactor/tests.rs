@@ -157,7 +157,7 @@ impl Core for Mirror {
 
     fn turn_took(&mut self, _micros: u64) {}
 
-    fn numbers(&self) -> Numbers {
+    fn numbers(&self, _: Now) -> Numbers {
         Numbers::default()
     }
 

@@ -432,7 +432,7 @@ impl<C: Core> Reactor<C> {
                 unsent_bytes: unsent_bytes as u64,
                 disk_operations: self.disk.as_ref().map_or(0, Disk::running) as u64,
             },
-            core: service.core.numbers(),
+            core: service.core.numbers(service.now),
         }
     }
 

@@ -135,6 +135,11 @@ impl WordSlot {
     pub const fn index(self) -> usize {
         self.0 as usize
     }
+
+    /// The places of the words of these pages' places.
+    pub fn of_pages(pages: Range<usize>) -> impl Iterator<Item = Self> {
+        (pages.start * PAGE_WORDS..pages.end * PAGE_WORDS).map(|slot| Self(slot as u32))
+    }
 }
 
 /// Which pages of the denomination a search visits.
@@ -243,7 +248,7 @@ impl FreeMap {
     /// Which of the shard's coins of a denomination are in circulation, page by page: a bit a coin, least significant
     /// first.
     pub fn in_circulation_of(&self, den: Denomination, mut page: impl FnMut(PageNumber, PageBits)) {
-        for slot in self.slots_of(den) {
+        for slot in self.slots.of(den) {
             let mut bits = [0; size_of::<PageBits>()];
             let words = &self.coins.as_raw_slice()[slot * PAGE_WORDS..(slot + 1) * PAGE_WORDS];
             for (bytes, free) in bits.chunks_exact_mut(8).zip(words) {
@@ -255,7 +260,7 @@ impl FreeMap {
 
     /// How many of the shard's coins of a denomination are free.
     pub fn free(&self, den: Denomination) -> u32 {
-        self.slots_of(den).len() as u32 * u32::from(COINS_PER_PAGE) - self.in_circulation(den)
+        self.slots.of(den).len() as u32 * u32::from(COINS_PER_PAGE) - self.in_circulation(den)
     }
 
     /// Adds words with free coins to `found`, in the order of [`WordNumber::rank_from`]`(start)`, until they
@@ -281,7 +286,7 @@ impl FreeMap {
         let mut look = |page: PageNumber, page_slot: usize, in_page: usize, rank: u16| {
             let slot = WordSlot::of_page(page_slot, in_page);
             if take(slot) {
-                let free = self.coins.as_raw_slice()[slot.index()];
+                let free = self.word(slot);
                 found.push(FoundWord { rank, word: WordNumber::of_page(page, in_page), free });
                 coins += free.count_ones() as usize;
             }
@@ -296,7 +301,7 @@ impl FreeMap {
             }
         }
         if which != SearchPages::FirstPage {
-            let slots = self.slots_of(first.denomination());
+            let slots = self.slots.of(first.denomination());
             let (after, before) = (self.slots.first_at(first.get() + 1), self.slots.first_at(first.get()));
             for (part, wrapped) in [(after..slots.end, 0), (slots.start..before, PAGES_PER_DENOMINATION)] {
                 for slot in ones_of(self.pages.as_raw_slice(), part) {
@@ -311,23 +316,20 @@ impl FreeMap {
     }
 
     /// The free coins of a word, bit 0 the lowest serial number.
-    ///
-    /// # Panics
-    /// When it is another shard's.
-    pub fn word(&self, word: WordNumber) -> u64 {
-        self.coins.as_raw_slice()[word.slot(self.slots).index()]
+    pub fn word(&self, word: WordSlot) -> u64 {
+        self.coins.as_raw_slice()[word.index()]
+    }
+
+    /// How many of the shard's words of a denomination have free coins.
+    pub fn words_with_free(&self, den: Denomination) -> u32 {
+        let pages = self.slots.of(den);
+        self.words[pages.start * PAGE_WORDS..pages.end * PAGE_WORDS].count_ones() as u32
     }
 
     /// The summary of a page's 16 words.
     fn words_of(&self, slot: usize) -> u16 {
         const PAGES_PER_RAW: usize = u64::BITS as usize / PAGE_WORDS;
         (self.words.as_raw_slice()[slot / PAGES_PER_RAW] >> (slot % PAGES_PER_RAW * PAGE_WORDS)) as u16
-    }
-
-    /// The places of a denomination's pages.
-    fn slots_of(&self, den: Denomination) -> Range<usize> {
-        let first = den.index() as u16 * PAGES_PER_DENOMINATION;
-        self.slots.first_at(first)..self.slots.first_at(first + PAGES_PER_DENOMINATION)
     }
 
     fn bit(&self, coin: CoinId) -> usize {
@@ -448,7 +450,7 @@ mod tests {
         assert!(map.is_free(coins[0]));
         assert_eq!(map.in_circulation(den()), 2);
         assert_eq!(map.in_circulation(Denomination::SMALLEST), 0);
-        assert_eq!(map.word(word(16)), u64::MAX >> 1);
+        assert_eq!(map.word(word(16).slot(map.slots)), u64::MAX >> 1);
     }
 
     #[test]
@@ -519,6 +521,8 @@ mod tests {
             let free: u32 = words.iter().map(|(_, free)| free.count_ones()).sum();
             for maps in &maps {
                 prop_assert_eq!(maps.iter().map(|map| map.free(den())).sum::<u32>(), free);
+                let with_free = maps.iter().map(|map| map.words_with_free(den())).sum::<u32>();
+                prop_assert_eq!(with_free as usize, words.len());
                 for which in [SearchPages::FirstPage, SearchPages::OtherPages, SearchPages::All] {
                     let mut coins = 0;
                     let expected: Vec<_> = words

@@ -134,6 +134,11 @@ impl Lockers {
         self.coins.len()
     }
 
+    /// How many lockers the index has room for before it grows.
+    pub fn capacity(&self) -> usize {
+        self.by_key.capacity()
+    }
+
     /// Bytes they take in memory.
     pub fn memory_bytes(&self) -> usize {
         let tables = self.by_key.memory_bytes() + self.by_prefix.memory_bytes();

@@ -301,6 +301,11 @@ impl Market {
         self.listed[coin as usize]
     }
 
+    /// How many trade lockers the index has room for before it grows.
+    pub fn capacity(&self) -> usize {
+        self.by_an.capacity()
+    }
+
     /// Bytes it takes in memory, the orderings aside.
     pub fn memory_bytes(&self) -> usize {
         let tables = self.by_an.memory_bytes() + self.by_identifier.memory_bytes();

@@ -52,6 +52,11 @@ impl NumberTable {
         Some(found.remove().0)
     }
 
+    /// How many numbers it has room for before a part of it grows, if they are evenly spread.
+    pub fn capacity(&self) -> usize {
+        self.parts.iter().map(HashTable::capacity).sum()
+    }
+
     /// Bytes it takes in memory.
     pub fn memory_bytes(&self) -> usize {
         let tables: usize = self.parts.iter().map(HashTable::allocation_size).sum();

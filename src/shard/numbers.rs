@@ -7,6 +7,7 @@ use crate::store::wal;
 
 use super::Shard;
 use super::counters::Counters;
+use super::interface::Now;
 use super::pages::CacheCounters;
 
 /// What a shard counted since its start, and how full it is now.
@@ -36,11 +37,19 @@ pub struct Numbers {
     pub circulation: [u64; DENOMINATIONS],
     /// Free serial numbers, by denomination.
     pub free: [u64; DENOMINATIONS],
+    /// Words with free serial numbers, by denomination.
+    pub free_words: [u64; DENOMINATIONS],
+    /// Words that sessions hold for the moment, by denomination.
+    pub reserved_words: [u64; DENOMINATIONS],
+    /// Free serial numbers in these, by denomination.
+    pub reserved: [u64; DENOMINATIONS],
     /// Lockers this shard is home of.
     pub lockers: u64,
     /// Coins in them.
     pub locker_coins: u64,
-    /// Bytes that their index takes.
+    /// Lockers that their index has room for before it grows.
+    pub locker_index_capacity: u64,
+    /// Bytes that it takes.
     pub locker_index_bytes: u64,
     /// Trade lockers this shard is home of, listed or not.
     pub offers: Fill,
@@ -48,7 +57,9 @@ pub struct Numbers {
     pub offers_listed: [u64; TradeCoin::ALL.len()],
     /// What they are worth, in units of 10^-8, by coin type.
     pub offers_value: [u128; TradeCoin::ALL.len()],
-    /// Bytes that the market's index takes.
+    /// Trade lockers that the market's index has room for before it grows.
+    pub market_index_capacity: u64,
+    /// Bytes that it takes.
     pub market_index_bytes: u64,
     /// What the log wrote.
     pub log: wal::Counters,
@@ -89,8 +100,9 @@ fn by_denomination(count: impl Fn(Denomination) -> u32) -> [u64; DENOMINATIONS] 
 
 impl Shard {
     /// Its numbers at this moment.
-    pub fn numbers(&self) -> Numbers {
+    pub fn numbers(&self, now: Now) -> Numbers {
         let settings = &self.settings;
+        let reserved = |den| self.reservations.held(den, now.monotonic_us);
         Numbers {
             counters: self.counters.clone(),
             failed: self.failed,
@@ -104,12 +116,17 @@ impl Shard {
             cache: self.pages.counters,
             circulation: by_denomination(|den| self.free_map.in_circulation(den)),
             free: by_denomination(|den| self.free_map.free(den)),
+            free_words: by_denomination(|den| self.free_map.words_with_free(den)),
+            reserved_words: by_denomination(|den| reserved(den).count() as u32),
+            reserved: by_denomination(|den| reserved(den).map(|word| self.free_map.word(word).count_ones()).sum()),
             lockers: self.lockers.lockers() as u64,
             locker_coins: self.lockers.coins_total() as u64,
+            locker_index_capacity: self.lockers.capacity() as u64,
             locker_index_bytes: self.lockers.memory_bytes() as u64,
             offers: Fill::new(self.market.len(), settings.offers_max),
             offers_listed: TradeCoin::ALL.map(|coin| self.market.listed(coin)),
             offers_value: TradeCoin::ALL.map(|coin| self.market.value(coin)),
+            market_index_capacity: self.market.capacity() as u64,
             market_index_bytes: self.market.memory_bytes() as u64,
             log: self.log.counters(),
             log_segments: {

@@ -9,8 +9,9 @@
 //! ([`KeyedHash`](super::keyed_hash::KeyedHash)).
 
 use std::net::IpAddr;
+use std::ops::Range;
 
-use crate::coin::{PAGES, PageNumber, Secret, TradeCoin};
+use crate::coin::{Denomination, PAGES, PAGES_PER_DENOMINATION, PageNumber, Secret, TradeCoin};
 use crate::entropy::mix;
 
 use super::interface::ShardId;
@@ -127,6 +128,12 @@ impl PageSlots {
     /// The place of the shard's first page whose number is `number` or more; [`PageSlots::len`] where none is.
     pub const fn first_at(&self, number: u16) -> usize {
         (number as usize + self.shards as usize - 1 - self.shard.index()) / self.shards as usize
+    }
+
+    /// The places of a denomination's pages.
+    pub const fn of(&self, den: Denomination) -> Range<usize> {
+        let first = den.index() as u16 * PAGES_PER_DENOMINATION;
+        self.first_at(first)..self.first_at(first + PAGES_PER_DENOMINATION)
     }
 }
 

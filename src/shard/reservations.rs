@@ -7,7 +7,7 @@
 //! Bounded by construction: 16 bytes for each word of 64 coins that the shard has, 3.8 MB for a whole node.
 //! A session is the number its client chose; 0 is none.
 
-use crate::coin::CoinId;
+use crate::coin::{CoinId, DENOMINATIONS, Denomination};
 use crate::mutant::{self, Mutant};
 
 use super::free_map::{WORDS_PER_PAGE, WordNumber, WordSlot};
@@ -29,6 +29,8 @@ const _: () = assert!(size_of::<Holder>() == 16);
 pub struct Reservations {
     slots: PageSlots,
     holders: Box<[Holder]>,
+    /// By denomination, when nobody will hold a word of it any more if nobody asks again.
+    over_us: [u64; DENOMINATIONS],
     duration_us: u64,
 }
 
@@ -37,23 +39,31 @@ impl Reservations {
     pub fn new(shard: ShardId, shards: u8, duration_us: u64) -> Self {
         let slots = PageSlots::new(shard, shards);
         let holders = vec![Holder::default(); slots.len() * WORDS_PER_PAGE as usize].into_boxed_slice();
-        Self { slots, holders, duration_us }
+        Self { slots, holders, over_us: [0; DENOMINATIONS], duration_us }
     }
 
-    /// Reserves a word for a session, or renews its reservation; says whether the session now holds it.
-    /// It does not where another still does.
+    /// For a search of a session in a denomination: a function that reserves a word, or renews its reservation, and says
+    /// whether the session now holds it. It does not where another still does.
     ///
     /// # Panics
-    /// When the session is 0 or the shard has no such word.
-    #[must_use]
-    pub fn reserve(&mut self, word: WordSlot, session: u32, now_us: u64) -> bool {
+    /// When the session is 0; the function does when the shard has no such word.
+    pub fn for_search(
+        &mut self,
+        session: u32,
+        den: Denomination,
+        now_us: u64,
+    ) -> impl FnMut(WordSlot) -> bool + use<'_> {
         assert!(session != 0);
-        let holder = &mut self.holders[word.index()];
-        let available = holder.session == session || holder.until_us <= now_us || mutant::is(Mutant::PromisedTwice);
-        if available {
-            *holder = Holder { until_us: now_us.saturating_add(self.duration_us), session };
+        let until_us = now_us.saturating_add(self.duration_us);
+        self.over_us[den.index()] = until_us;
+        move |word| {
+            let holder = &mut self.holders[word.index()];
+            let available = holder.session == session || holder.until_us <= now_us || mutant::is(Mutant::PromisedTwice);
+            if available {
+                *holder = Holder { until_us, session };
+            }
+            available
         }
-        available
     }
 
     /// Whether a session holds the word of a coin. Session 0 holds nothing.
@@ -76,9 +86,14 @@ impl Reservations {
         }
     }
 
-    /// How many words are held now. Looks at each: for metrics, not for requests.
-    pub fn held(&self, now_us: u64) -> usize {
-        self.holders.iter().filter(|holder| holder.session != 0 && now_us < holder.until_us).count()
+    /// The words of a denomination that are held now. Looks at each, if any may be: for metrics, not for requests.
+    pub fn held(&self, den: Denomination, now_us: u64) -> impl Iterator<Item = WordSlot> {
+        let any = now_us < self.over_us[den.index()];
+        let words = WordSlot::of_pages(if any { self.slots.of(den) } else { 0..0 });
+        words.filter(move |word| {
+            let holder = &self.holders[word.index()];
+            holder.session != 0 && now_us < holder.until_us
+        })
     }
 }
 
@@ -95,7 +110,8 @@ mod tests {
     }
 
     fn reserve(reservations: &mut Reservations, word: WordNumber, session: u32, now_us: u64) -> bool {
-        reservations.reserve(word.slot(reservations.slots), session, now_us)
+        let slot = word.slot(reservations.slots);
+        reservations.for_search(session, word.page().denomination(), now_us)(slot)
     }
 
     #[test]
@@ -122,7 +138,7 @@ mod tests {
         assert!(reservations.holds(word.coin(0), 7, 1));
         reservations.release(word, 7);
         assert!(!reservations.holds(word.coin(0), 7, 1));
-        assert_eq!(reservations.held(1), 0);
+        assert_eq!(reservations.held(word.page().denomination(), 1).count(), 0);
         assert!(reserve(&mut reservations, word, 8, 1));
     }
 
@@ -165,8 +181,11 @@ mod tests {
                     1.. if !others => drop(model.insert(number, (session, now + duration))),
                     _ => {}
                 }
-                let held = model.values().filter(|&&(_, until)| now < until).count();
-                prop_assert_eq!(reservations.held(now), held);
+                let held = model.iter().filter(|&(_, &(_, until))| now < until);
+                let held: Vec<_> = held.map(|(&number, _)| word(number).slot(reservations.slots)).collect();
+                let den = Denomination::SMALLEST;
+                prop_assert_eq!(reservations.held(den, now).collect::<Vec<_>>(), held);
+                prop_assert_eq!(reservations.held(Denomination::LARGEST, now).count(), 0);
             }
         }
     }

@@ -95,8 +95,7 @@ impl Shard {
         words: &mut Vec<FoundWord>,
         now: Now,
     ) {
-        let reservations = &mut self.reservations;
-        let take = |word| reservations.reserve(word, session, now.monotonic_us);
+        let take = self.reservations.for_search(session, start.page().denomination(), now.monotonic_us);
         self.free_map.search(start, pages, wanted, take, words);
     }
 }

@@ -1,11 +1,14 @@
 //! Every attack of DESIGN.md's table that concerns the core, on nodes of 1, 2 and 4 shards: refused, and the honest
 //! request beside it served. After each the purse asks the node about every coin.
 
+use std::collections::BTreeSet;
+
 use crate::common::payload::{self, offer_an, raw};
 use crate::common::{
     Purse, ask, locker_key, on_every_node, race, sealed_1, sealed_2, sealed_4, sealed_5, status, trade_an,
 };
-use raida::coin::{CoinId, Secret, TradeCoin};
+use raida::coin::{CoinId, Denomination, Secret, TradeCoin};
+use raida::shard::interface::Now;
 use raida::sim::{Client, World};
 use raida::wire::items::RawCoin;
 use raida::wire::request::CommandKind::{self, *};
@@ -176,6 +179,33 @@ fn what_a_break_used_is_reserved_no_more() {
         let second = payload::exchange(5, (coins[1].into(), purse.an(coins[1])), &rows);
         assert_eq!(status(world, Break, &second), Status::PageNotReserved);
         purse.break_coin(world, &client, 5, coins[1]);
+    });
+}
+
+/// Of a denomination, the words that sessions hold and the free serial numbers in them, as all shards tell.
+fn reserved(world: &World, den: Denomination) -> (u64, u64) {
+    let now = Now { monotonic_us: world.monotonic_us, unix_ms: 0 };
+    let numbers = (0..world.settings.shards).map(|shard| world.shard(shard).numbers(now));
+    numbers.fold((0, 0), |(words, serial_numbers), told| {
+        assert!(told.reserved_words[den.index()] <= told.free_words[den.index()]);
+        (words + told.reserved_words[den.index()], serial_numbers + told.reserved[den.index()])
+    })
+}
+
+#[test]
+fn what_is_reserved_is_told() {
+    on_every_node(|world, purse| {
+        let dens = [-1, 0].map(|den| Denomination::new(den).unwrap());
+        assert_eq!(dens.map(|den| reserved(world, den)), [(0, 0); 2]);
+        let offered = purse.offered(world, 5, 1, 0);
+        let words: BTreeSet<u32> = offered.iter().map(|coin| coin.sn / 64).collect();
+        let [(held, serial_numbers), others] = dens.map(|den| reserved(world, den));
+        assert_eq!((held, others), (words.len() as u64, (0, 0)));
+        assert!((offered.len() as u64..=held * 64).contains(&serial_numbers), "{serial_numbers}");
+        purse.offered(world, 6, 1, 0);
+        assert!(reserved(world, dens[0]).0 > held);
+        world.monotonic_us += 16_000_001;
+        assert_eq!(reserved(world, dens[0]), (0, 0));
     });
 }
 

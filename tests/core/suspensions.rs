@@ -9,6 +9,7 @@ use crate::common::{Purse, ask, at_shard, locker_key, on_every_node, sealed_2, s
 use raida::coin::{CoinId, Secret, TradeCoin};
 use raida::settings::{Identifier, Settings};
 use raida::shard::acts::Act;
+use raida::shard::interface::Now;
 use raida::shard::locks::Resource;
 use raida::shard::market::public_identifier;
 use raida::shard::suspensions::{Suspension, Suspensions};
@@ -346,7 +347,8 @@ fn bounds_change_while_the_node_serves() {
             act(world, bounds);
             let Act::Bounds(settings) = bounds else { unreachable!() };
             purse.check(world);
-            let cached = (0..world.settings.shards).map(|shard| world.shard(shard).numbers().cached_pages);
+            let now = Now { monotonic_us: world.monotonic_us, unix_ms: 0 };
+            let cached = (0..world.settings.shards).map(|shard| world.shard(shard).numbers(now).cached_pages);
             assert!(cached.clone().all(|pages| pages.used <= pages.max && pages.max == settings.cache_pages as u64));
             for allowed in 0..settings.break_limit.max(1) {
                 let source = purse.take_of(1, 1)[0];

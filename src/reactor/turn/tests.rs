@@ -68,7 +68,7 @@ impl Core for Impatient {
 
     fn turn_took(&mut self, _micros: u64) {}
 
-    fn numbers(&self) -> Numbers {
+    fn numbers(&self, _: Now) -> Numbers {
         Numbers::default()
     }
 
