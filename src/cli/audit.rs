@@ -20,6 +20,9 @@ use super::journal::{Ended, Form, JournalArguments, end, output, read_journal};
 /// be serving the directory meanwhile. Places are `free`, `owned` (in a wallet), `locker` and `on sale`. No AN and no key is
 /// told. Times are in UTC and those of the node's clock; the order is that of the commits.
 ///
+/// Coins that `raida import`, `mint` or `restore` brought are told of from their first move on; how many came when, from
+/// where, the file admin.journal of the directory says.
+///
 /// With --locker, what left the locker is told of coins whose way into it is told too: a commit does not say which locker
 /// its coins were in.
 #[derive(Debug, Args)]

@@ -5,15 +5,17 @@ use std::path::PathBuf;
 use clap::Args;
 
 use raida::store::reference_data::{ImportReport, import};
+use raida::store::storage::Storage;
 
 use super::exit::Failure;
-use super::offline::{money, progress_bar, store_failure};
+use super::offline::{coins_worth, money, note, progress_bar, store_failure};
 use super::serve::say;
 
 /// Make a data directory from that of the C server
 ///
 /// Reads the 15,000 page files in `Data` and the payout addresses in `Trades`. The C server must not run meanwhile. A
-/// file that is missing, short or damaged is named, and then nothing is left at the new place.
+/// file that is missing, short or damaged is named, and then nothing is left at the new place. The new directory's
+/// admin.journal begins with a line that says when, by whom and how many coins came.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   raida import --from /opt/raidax --data /var/lib/raida/3/data")]
@@ -28,8 +30,13 @@ pub struct Arguments {
 
 /// Imports, with a progress bar where standard error is a terminal.
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
+    let Arguments { from, data } = arguments;
     let (bar, mut progress) = progress_bar();
-    let report = import(&arguments.from, &arguments.data, &mut progress);
+    let note = |storage: &dyn Storage, report: &ImportReport| {
+        let what = format!("{} from {}", coins_worth(report.coins, report.value), from.display());
+        note(storage, "import", &what, None)
+    };
+    let report = import(&from, &data, &note, &mut progress);
     bar.finish_and_clear();
     say(&summary(&report.map_err(store_failure)?))
 }

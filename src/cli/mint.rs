@@ -19,8 +19,8 @@ use super::serve::say;
 
 /// Put new coins into circulation while no node serves the data directory
 ///
-/// Their secrets come from the system's entropy and are in the wallet before any of the coins is in circulation. A
-/// coin that is in circulation already is refused, and then nothing changes.
+/// Their secrets come from the system's entropy and are in the wallet before any of the coins is in circulation;
+/// admin.journal has a line. A coin that is in circulation already is refused, and then nothing changes.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   raida mint --data ./data --den 0 --first-sn 0 --count 100 --wallet coins.jsonl

@@ -2,31 +2,67 @@
 
 use std::io;
 use std::path::Path;
+use std::process;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use nix::unistd::geteuid;
 
 use raida::client::Error as ClientError;
 use raida::client::wallet::{Pending, Wallet};
 use raida::entropy::{Entropy, SystemEntropy};
 use raida::store::error::StoreError;
 use raida::store::files;
+use raida::store::journal::{self, Entry};
 use raida::store::mint::{Mint, Minted, mint};
 use raida::store::storage::{Directory, Storage};
+use raida::store::suspended::Who;
 use raida::wire::items::RawCoin;
 
 use super::exit::{ExitStatus, Failure};
 
-/// Mints coins into a data directory and a wallet. The wallet has the new secrets on disk before the first page is
-/// written, so no coin is ever in circulation that nobody can spend; a crash in between leaves them as *pending*.
+/// Mints coins into a data directory and a wallet. The wallet has the new secrets on disk, and the directory's journal a
+/// line, before the first page is written: no coin is ever in circulation that nobody can spend or that came from nowhere.
+/// A crash in between leaves the secrets as *pending*.
 pub fn mint_into(storage: &dyn Storage, coins: &Mint, wallet: &mut Wallet) -> Result<usize, StoreError> {
     let mut entropy = SystemEntropy::new();
+    let Mint { den, first_sn, count, .. } = coins;
+    let what = format!("{count} coins of denomination {den} from serial number {first_sn} on");
+    let mut noted = false;
     let mut save = |minted: &[Minted]| {
         let pending = minted.iter().map(|(coin, an)| (RawCoin::from(*coin), Pending::Secret(*an)));
-        wallet.begin(pending).map_err(wallet_error)
+        wallet.begin(pending).map_err(wallet_error)?;
+        noted = true;
+        note(storage, "mint", &what, None)
     };
-    let minted = mint(storage, coins, &mut |bytes| entropy.fill(bytes), &mut save)?;
+    let minted = mint(storage, coins, &mut |bytes| entropy.fill(bytes), &mut save);
+    let minted = if noted { or_note(storage, "mint", &what, minted) } else { minted }?;
     wallet.settle(minted.iter().map(|(coin, _)| (RawCoin::from(*coin), true))).map_err(wallet_error)?;
     Ok(minted.len())
+}
+
+/// Adds a line to the journal of a data directory that no node serves: what this process is about to do.
+///
+/// # Errors
+/// Then it must not be done.
+pub fn note(storage: &dyn Storage, act: &str, what: &str, failed: Option<&str>) -> Result<(), StoreError> {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    let by = Who { uid: geteuid().as_raw(), pid: process::id() as i32 };
+    journal::append(storage, &Entry { time, by, act, what, reason: "", failed })
+}
+
+/// What came of an act that was noted; of one that failed the journal has a second line, if the disk still takes it.
+pub fn or_note<T>(storage: &dyn Storage, act: &str, what: &str, done: Result<T, StoreError>) -> Result<T, StoreError> {
+    done.inspect_err(|error| {
+        if let Err(also) = note(storage, act, what, Some(&error.to_string())) {
+            log::warn!("the journal does not tell that this failed: {also}");
+        }
+    })
+}
+
+/// Coins and what they are worth, in units of 10^-8, as the journal tells what came from elsewhere.
+pub fn coins_worth(coins: u64, value: u128) -> String {
+    format!("{coins} coins worth {}", money(value))
 }
 
 /// A wallet's error, where the store's is wanted.

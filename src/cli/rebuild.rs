@@ -12,15 +12,15 @@ use raida::store::storage::Directory;
 use raida::store::verify::{Verdict, verify};
 
 use super::exit::{ExitStatus, Failure, OrFailure};
-use super::offline::{progress_bar, refuse_no_directory, store_failure};
+use super::offline::{note, or_note, progress_bar, refuse_no_directory, store_failure};
 use super::serve::say;
 use super::verify::{say_findings, status};
 
 /// Repair what `raida verify` calls repairable, while no node serves the data directory
 ///
 /// Torn pages come back from the double-write area or the log, control blocks, payout addresses and files without their
-/// size from what else is there. The damaged bytes are kept in DIR/damaged, which holds secrets as the rest does. Where
-/// anything is lost it refuses, and nothing is changed.
+/// size from what else is there. The damaged bytes are kept in DIR/damaged, which holds secrets as the rest does, and
+/// admin.journal has a line. Where anything is lost it refuses, and nothing is changed.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   raida rebuild --data /var/lib/raida/3/data
@@ -61,9 +61,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitStatus, Failure> {
         }
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    let what = format!("{} findings", found.findings.len());
+    note(&directory, "rebuild", &what, None).map_err(store_failure)?;
     let (bar, mut progress) = progress_bar();
     let rebuilt = rebuild(&directory, &found, &iso(now), &mut progress);
     bar.finish_and_clear();
+    let rebuilt = or_note(&directory, "rebuild", &what, rebuilt);
     let rebuilt = rebuilt.map_err(store_failure)?;
     rebuilt.kept.iter().try_for_each(|path| say(&format!("kept        {path}")))?;
     say_findings(&rebuilt.report)?;

@@ -44,6 +44,9 @@ pub fn build<T>(root: &Path, fill: impl FnOnce(&Path) -> Result<T, StoreError>) 
     filled
 }
 
+/// What is done last to a directory being made, of which is known what it holds: it is there from the first moment.
+pub type Last<'a, T> = dyn Fn(&dyn Storage, &T) -> Result<(), StoreError> + 'a;
+
 /// Fills the page in the frame and seals it; `false` where it is to stay a hole.
 pub type Fill<'a> = dyn FnMut(PageNumber, &mut PageFrame) -> Result<bool, StoreError> + 'a;
 

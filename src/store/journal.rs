@@ -1,4 +1,5 @@
-//! What the operator did, told for ever: the file `admin.journal`, a line of JSON an act.
+//! What the operator did, told for ever: the file `admin.journal`, a line of JSON an act: orders to a node that serves, and
+//! what changes a directory that none serves, such as `mint`. So the coins that are in no log came with one of its lines.
 //!
 //! A line is durable before its act begins: nothing is done that is not in it. What could not be done, though its line
 //! was written, has a second line that says why. No locker's key is in it; which locker an act was about, its

@@ -18,7 +18,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::create::{build, write_pages};
+use super::create::{Last, build, write_pages};
 use super::error::StoreError;
 use super::layout::{PageFrame, PageState, RECORDS_BYTES};
 use super::orders::Order;
@@ -51,12 +51,18 @@ pub struct ImportReport {
 }
 
 /// Imports the reference's data directory `from` (which holds `Data`, and `Trades` unless nothing was ever for sale)
-/// into a new data directory `to`. `progress` is told the pages done and their number.
+/// into a new data directory `to`. When all of it is there, and before it has its name, `last` may add to it. `progress` is
+/// told the pages done and their number.
 ///
 /// # Errors
 /// [`StoreError::DamagedImport`] names a file that is missing, of a wrong size or one of two for the same trade locker,
 /// [`StoreError::NotEmpty`] a target that is there, [`StoreError::Io`]; then nothing is left of `to`.
-pub fn import(from: &Path, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<ImportReport, StoreError> {
+pub fn import(
+    from: &Path,
+    to: &Path,
+    last: &Last<'_, ImportReport>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<ImportReport, StoreError> {
     build(to, |unfinished| {
         let directory = Directory::open(unfinished)?;
         let mut importer = Importer { from, findings: Findings::default() };
@@ -65,6 +71,7 @@ pub fn import(from: &Path, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> Res
         let (report, orders) = importer.findings.finish();
         let newest = orders.last().map_or(0, |order| order.sequence);
         finish_directory(&directory, Geometry::default(), used, orders, newest)?;
+        last(&directory, &report)?;
         Ok(report)
     })
 }
@@ -345,7 +352,7 @@ mod tests {
     }
 
     fn imported(place: &Path) -> Result<ImportReport, StoreError> {
-        import(&place.join("from"), &place.join("to"), &mut |_, _| {})
+        import(&place.join("from"), &place.join("to"), &|_, _| Ok(()), &mut |_, _| {})
     }
 
     #[test]
@@ -367,7 +374,7 @@ mod tests {
         let [from, to, back] = ["from", "to", "back"].map(|name| place.path().join(name));
         reference(&from);
         let mut last = (0, 0);
-        let report = import(&from, &to, &mut |done, all| last = (done, all)).unwrap();
+        let report = import(&from, &to, &|_, _| Ok(()), &mut |done, all| last = (done, all)).unwrap();
         assert_eq!(last, (15_000, 15_000));
         let expected = ImportReport {
             pages: 3,
@@ -414,11 +421,11 @@ mod tests {
             let ans: Vec<u8> = opened.orders.iter().map(|order| order.an.bytes()[0]).collect();
             (directory, opened, ans)
         };
-        import(&from, &to, &mut |_, _| {}).unwrap();
+        import(&from, &to, &|_, _| Ok(()), &mut |_, _| {}).unwrap();
         let (directory, opened, ans) = orders(&to);
         assert_eq!(ans, [0xCD, 0xAB]);
         export(&directory, &opened, &back, &mut |_, _| {}).unwrap();
-        import(&back, &again, &mut |_, _| {}).unwrap();
+        import(&back, &again, &|_, _| Ok(()), &mut |_, _| {}).unwrap();
         assert_eq!(orders(&again).2, ans);
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -112,6 +112,37 @@ fn a_backup_of_a_killed_node_is_restored_and_served() {
         let line = ends_with(5, &["restore", "--from", text(&file), "--data", text(&elsewhere)]);
         assert!(line.contains(why) && !elsewhere.exists(), "{line}");
     }
+}
+
+#[test]
+fn how_coins_came_is_in_the_journal_of_their_directory() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = |name: &str| folder.path().join(name);
+    let (data, wallet) = minted(folder.path());
+    let again = ["mint", "--data", text(&data), "--den", "0", "--first-sn", "5", "--count", "2"];
+    assert!(ends_with(5, &[&again[..], &["--wallet", text(&wallet)]].concat()).contains("in circulation already"));
+    let (reference, imported, file) = (place("reference"), place("imported"), place("a.backup"));
+    export(&data, &reference);
+    ends_with(0, &["import", "--from", text(&reference), "--data", text(&imported)]);
+    ends_with(0, &["backup", "--data", text(&imported), "--to", text(&file)]);
+    let restored = place("restored");
+    ends_with(0, &["restore", "--from", text(&file), "--data", text(&restored)]);
+    let told = |data: &Path| -> (String, String) {
+        let journal = fs::read_to_string(data.join("admin.journal")).expect("a journal");
+        let [line] = journal.lines().collect::<Vec<_>>()[..] else { panic!("what was refused is not told: {journal}") };
+        let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        let word = |name: &str| line[name].as_str().expect("a text").to_string();
+        assert_eq!(line["uid"], fs::metadata(data).expect("a directory").uid());
+        assert!(word("time").ends_with('Z') && line["failed"].is_null(), "{line}");
+        (word("act"), word("what"))
+    };
+    let of = |act: &str, what: String| (act.to_string(), what);
+    assert_eq!(told(&data), of("mint", "10 coins of denomination 0 from serial number 0 on".to_string()));
+    let from = format!("10 coins worth 10.00000000 from {}", text(&reference));
+    assert_eq!(told(&imported), of("import", from));
+    let (act, what) = told(&restored);
+    let from = format!("10 coins worth 10.00000000 from {}, taken ", text(&file));
+    assert!(act == "restore" && what.starts_with(&from), "{what}");
 }
 
 /// A log that has room for what is written during a backup on a slow machine.

@@ -142,6 +142,8 @@ fn what_is_repairable_is_repaired_when_somebody_says_so() {
 
     let said = says(0, &["rebuild", "--yes", "--data", text(&data)]);
     assert!(said.ends_with("repaired 3, and clean now\n"), "{said}");
+    let journal = fs::read_to_string(data.join("admin.journal")).expect("a journal");
+    assert!(journal.contains(r#""act":"rebuild","what":"3 findings"}"#), "{journal}");
     let kept = contents(&data.join("damaged"));
     assert_eq!(kept.len(), 2);
     assert!(kept.iter().any(|(path, bytes)| path.contains("coins-00.pages-20480") && &bytes[7..10] == b"rot"));

@@ -9,7 +9,7 @@ use std::path::Path;
 use super::reader::BackupReader;
 use super::{End, Header, damaged};
 use crate::store::control::UsedPages;
-use crate::store::create::{build, write_pages};
+use crate::store::create::{Last, build, write_pages};
 use crate::store::error::StoreError;
 use crate::store::layout::PageFrame;
 use crate::store::recovery::replay::Replay;
@@ -29,13 +29,24 @@ pub struct Restored {
     pub report: Report,
 }
 
-/// Restores a backup into a new data directory. `progress` is told the pages done and their number.
+/// Restores a backup into a new data directory. When all of it is there, and before it has its name, `last` may add to it.
+/// `progress` is told the pages done and their number.
 ///
 /// # Errors
 /// [`StoreError::DamagedBackup`], [`StoreError::NotEmpty`] where something is at `to`, [`StoreError::Io`]; then nothing is
 /// left there.
-pub fn restore(from: impl Read + Seek, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Restored, StoreError> {
-    build(to, |unfinished| fill(&Directory::open(unfinished)?, BackupReader::new(from)?, progress))
+pub fn restore(
+    from: impl Read + Seek,
+    to: &Path,
+    last: &Last<'_, Restored>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Restored, StoreError> {
+    build(to, |unfinished| {
+        let directory = Directory::open(unfinished)?;
+        let restored = fill(&directory, BackupReader::new(from)?, progress)?;
+        last(&directory, &restored)?;
+        Ok(restored)
+    })
 }
 
 /// Makes an empty storage the data directory that a backup was taken of.

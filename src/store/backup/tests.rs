@@ -314,11 +314,11 @@ fn what_cannot_be_restored_leaves_nothing() {
     changed[40] ^= 1;
     let without_end = of_entries(&[&entry(1, page(7, 11).bytes())]);
     for bytes in [changed, without_end] {
-        restore(Cursor::new(bytes), &to, &mut |_, _| {}).unwrap_err();
+        restore(Cursor::new(bytes), &to, &|_, _| Ok(()), &mut |_, _| {}).unwrap_err();
         assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
     }
-    restore(Cursor::new(backup()), &to, &mut |_, _| {}).unwrap();
-    let again = restore(Cursor::new(backup()), &to, &mut |_, _| {}).unwrap_err();
+    restore(Cursor::new(backup()), &to, &|_, _| Ok(()), &mut |_, _| {}).unwrap();
+    let again = restore(Cursor::new(backup()), &to, &|_, _| Ok(()), &mut |_, _| {}).unwrap_err();
     assert!(matches!(again, StoreError::NotEmpty { .. }), "{again}");
 }
 
