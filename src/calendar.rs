@@ -14,12 +14,27 @@ pub const fn date(unix_seconds: u64) -> (i64, i64, i64) {
     (months / 12, months % 12 + 1, day)
 }
 
+/// Milliseconds of an hour.
+pub const HOUR_MS: u64 = 3_600_000;
+/// Milliseconds of a day.
+pub const DAY_MS: u64 = 24 * HOUR_MS;
+
+/// The name of a day since 1970-01-01 UTC: `2026-11-22`.
+pub fn day_name(day: u64) -> String {
+    let (year, month, day) = date(day * 86_400);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+/// The name of an hour since 1970-01-01 UTC: `2026-11-22T07`.
+pub fn hour_name(hour: u64) -> String {
+    format!("{}T{:02}", day_name(hour / 24), hour % 24)
+}
+
 /// Date and time of day as ISO 8601 writes them, from milliseconds since 1970-01-01 UTC.
 pub fn iso(unix_ms: u64) -> String {
     let seconds = unix_ms / 1000;
-    let (year, month, day) = date(seconds);
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", unix_ms % 1000)
+    let (minute, second) = (seconds / 60 % 60, seconds % 60);
+    format!("{}:{minute:02}:{second:02}.{:03}Z", hour_name(unix_ms / HOUR_MS), unix_ms % 1000)
 }
 
 /// Days from 1970-01-01 to a date, `None` where there is no such day, or it is before.

@@ -3,6 +3,7 @@
 //! Start: lock the directory, recover it, read every page once (a thread a shard), derive the views, bind, run. Stop: accept
 //! nothing more, answer what is in flight, checkpoint, close. Several nodes may run in one process.
 
+mod answers;
 pub mod backup;
 
 use std::fmt;
@@ -44,6 +45,8 @@ use crate::store::storage::Directory;
 use crate::store::suspended::Suspended;
 use crate::store::wal::Geometry;
 use crate::wire::header::NodeIdentity;
+
+use answers::AnswerKeeper;
 
 /// How long a stopping node waits for what is in flight to be answered and sent.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -165,6 +168,7 @@ pub struct Inventory {
 /// A node that runs. Dropping it ends it as if it had been killed: what was answered is durable all the same.
 pub struct Node {
     reactors: Reactors,
+    answers: Option<AnswerKeeper>,
     // Dropped after the reactors, who give it work.
     archiver: Option<Archiver>,
     address: SocketAddr,
@@ -215,7 +219,9 @@ impl Node {
         }
         let node = NodeIdentity { raida_id: options.settings.raida_id, coin_id: options.settings.coin_id };
         let reactors = Reactors::start(members, node, &options.limits, &options.cpus)?;
-        Ok(Self { reactors, archiver, address, shards, inventory, suspended, directory })
+        let keeper = has_archive.then(|| AnswerKeeper::start(reactors.desk(), Arc::clone(&directory))).transpose();
+        let answers = keeper.map_err(StartError::Machine)?;
+        Ok(Self { reactors, answers, archiver, address, shards, inventory, suspended, directory })
     }
 
     /// Where it listens.
@@ -264,8 +270,8 @@ impl Node {
     /// When the disk failed, a reactor panicked, or the last checkpoint took too long. What was answered is durable
     /// nevertheless.
     pub fn stop(self) -> Result<Vec<Counters>, ReactorError> {
-        let Self { reactors, archiver, .. } = self;
-        let stopped = reactors.stop(DRAIN, FINISH);
+        let Self { reactors, answers, archiver, .. } = self;
+        let stopped = reactors.stop(DRAIN, FINISH, || answers.into_iter().for_each(AnswerKeeper::finish));
         drop(archiver);
         stopped
     }

@@ -1,16 +1,16 @@
-//! Sums of a journal: how much each command was used, what was traded at which prices, when most happened.
+//! Sums of a journal: how much each command was used, how it was answered, what was traded at which prices, when most
+//! happened.
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::calendar::date;
+use crate::calendar::{DAY_MS, HOUR_MS, date, day_name, hour_name};
 use crate::coin::{CoinId, TradeCoin};
 use crate::store::archive::Window;
+use crate::store::archive::answers::Answered;
 use crate::store::wal::{Change, CommitRecord, PlaceKind};
 use crate::wire::request::CommandKind;
 
 use super::trail::Offer;
-
-const HOUR_MS: u64 = 3_600_000;
 
 /// How long a period of trade is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,20 +28,16 @@ pub enum Period {
 impl Period {
     /// The name of the period of a time, in UTC: names of one kind are in the order of time.
     pub fn name(self, unix_ms: u64) -> String {
-        let (year, month, day) = date(unix_ms / 1000);
         match self {
             Self::Hour => hour_name(unix_ms / HOUR_MS),
-            Self::Day => format!("{year:04}-{month:02}-{day:02}"),
-            Self::Month => format!("{year:04}-{month:02}"),
+            Self::Day => day_name(unix_ms / DAY_MS),
+            Self::Month => {
+                let (year, month, _) = date(unix_ms / 1000);
+                format!("{year:04}-{month:02}")
+            }
             Self::All => "all".to_owned(),
         }
     }
-}
-
-/// The name of an hour since 1970.
-pub fn hour_name(hour: u64) -> String {
-    let (year, month, day) = date(hour * 3600);
-    format!("{year:04}-{month:02}-{day:02}T{:02}", hour % 24)
 }
 
 /// How much of something there was.
@@ -91,6 +87,8 @@ pub struct Usage {
     pub times: Option<(u64, u64)>,
     /// By group and code of the command.
     pub commands: BTreeMap<(u8, u8), Amount>,
+    /// Answers, by command and status byte: refusals too.
+    pub answers: BTreeMap<(String, u8), u64>,
     /// Coins moved, by from where and to where.
     pub moves: BTreeMap<(u8, u8), u64>,
     /// By hour since 1970.
@@ -110,11 +108,17 @@ impl Usage {
             all: Amount::default(),
             times: None,
             commands: BTreeMap::new(),
+            answers: BTreeMap::new(),
             moves: BTreeMap::new(),
             hours: BTreeMap::new(),
             trade: BTreeMap::new(),
             on_sale: HashMap::new(),
         }
+    }
+
+    /// The time that is asked for.
+    pub fn window(&self) -> Window {
+        self.window
     }
 
     /// The commits that must be read: what was put up for sale before may be sold now.
@@ -138,6 +142,12 @@ impl Usage {
             self.read_trade(record);
         }
         record.changes().for_each(|change| self.follow(&change));
+    }
+
+    /// Takes how often a command was answered with a status in an hour.
+    pub fn read_answers(&mut self, answered: &Answered, count: u64) {
+        let answers = self.answers.entry((answered.command.clone(), answered.status)).or_default();
+        *answers = answers.saturating_add(count);
     }
 
     fn read_trade(&mut self, record: &CommitRecord<'_>) {

@@ -12,7 +12,7 @@ use raida::coin::CoinId;
 
 use super::exit::Failure;
 use super::inspect::read_key;
-use super::journal::{Ended, Form, JournalArguments, end, output, read_journal};
+use super::journal::{Ended, Form, JournalArguments, Past, end, output};
 
 /// Tell what happened to coins: when, by which command, from where to where
 ///
@@ -72,10 +72,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut question = Question::new(arguments.journal.window()?, coin, key);
     let form = arguments.journal.form();
     let mut out = output();
+    let mut past = Past::open(&arguments.journal.data)?;
     let told = head(form, &mut out).and_then(|()| {
-        read_journal(&arguments.journal.data, question.reads(), &mut |shard, record| {
+        past.commits(question.reads(), &mut |shard, record| {
             question.read(shard, record, &mut |step| Ok(writeln!(out, "{}", line(form, step))?))
-        })
+        })?;
+        past.whole()
     });
     end(told, out)
 }

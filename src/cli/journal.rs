@@ -1,4 +1,4 @@
-//! What `raida audit` and `raida report` share: the journal of a directory, times as they are typed, three kinds of output.
+//! What `raida audit` and `raida report` share: a directory's journal, times as they are typed, three kinds of output.
 
 use std::io::{self, BufWriter, StdoutLock, Write};
 use std::path::{Path, PathBuf};
@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::Args;
 
 use raida::calendar;
+use raida::store::archive::answers::{self, Answered};
 use raida::store::archive::{Journal, Missing, Window};
 use raida::store::error::StoreError;
 use raida::store::storage::{Directory, Storage};
@@ -95,6 +96,12 @@ pub enum Ended {
     NobodyReads,
 }
 
+impl From<Failure> for Ended {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
 impl From<StoreError> for Ended {
     fn from(error: StoreError) -> Self {
         Self::Failed(store_failure(error))
@@ -110,46 +117,75 @@ impl From<io::Error> for Ended {
     }
 }
 
-/// Gives every commit to `visit`, and says on standard error what is missing.
-///
-/// # Errors
-/// Where the directory cannot be read, or a part of the archive is damaged: what is left was told.
-pub fn read_journal(
-    data: &Path,
-    reads: Window,
-    visit: &mut dyn FnMut(u8, &CommitRecord<'_>) -> Result<(), Ended>,
-) -> Result<(), Ended> {
-    let (directory, beside_a_node) = open(data).map_err(Ended::Failed)?;
-    let mut damaged = 0;
-    let journal = Journal::new(&directory, beside_a_node, Some(reads))?;
-    journal.read(visit, &mut |missing| {
-        damaged += usize::from(matches!(missing, Missing::Damaged { .. }));
-        eprintln!("raida: {}", missing_line(&missing));
-        Ok(())
-    })?;
-    match damaged {
-        0 => Ok(()),
-        files => {
-            let line = format!("{files} files of the archive are damaged, not everything was told");
-            Err(Ended::Failed(Failure::new(ExitStatus::Data, line)))
-        }
-    }
+/// What a directory tells of what happened. Says on standard error what is missing.
+pub struct Past {
+    directory: Directory,
+    beside_a_node: bool,
+    damaged: usize,
 }
 
-/// The directory, and whether a node serves it.
-fn open(data: &Path) -> Result<(Directory, bool), Failure> {
-    refuse_no_directory(data)?;
-    let (directory, beside_a_node) = match Directory::open_to_read(data) {
-        Ok(directory) => (directory, false),
-        Err(StoreError::Locked { .. }) => (Directory::open_beside(data).map_err(store_failure)?, true),
-        Err(error) => return Err(store_failure(error)),
-    };
-    let is_one = directory.length(files::NODE).map_err(store_failure)?.is_some();
-    if is_one || archive::is_there(&directory).map_err(store_failure)? {
-        return Ok((directory, beside_a_node));
+impl Past {
+    /// Of a data directory, whether a node serves it or not.
+    ///
+    /// # Errors
+    /// Where it is none, or cannot be read.
+    pub fn open(data: &Path) -> Result<Self, Failure> {
+        refuse_no_directory(data)?;
+        let (directory, beside_a_node) = match Directory::open_to_read(data) {
+            Ok(directory) => (directory, false),
+            Err(StoreError::Locked { .. }) => (Directory::open_beside(data).map_err(store_failure)?, true),
+            Err(error) => return Err(store_failure(error)),
+        };
+        let is_one = directory.length(files::NODE).map_err(store_failure)?.is_some();
+        if is_one || archive::is_there(&directory).map_err(store_failure)? {
+            return Ok(Self { directory, beside_a_node, damaged: 0 });
+        }
+        let line = format!("{} has neither `node` nor `archive`: no data directory of this program", data.display());
+        Err(Failure::new(ExitStatus::Data, line))
     }
-    let line = format!("{} has neither `node` nor `archive`: no data directory of this program", data.display());
-    Err(Failure::new(ExitStatus::Data, line))
+
+    /// Gives every commit to `visit`, with the shard that made it.
+    ///
+    /// # Errors
+    /// Where the directory cannot be read, and what `visit` fails with.
+    pub fn commits(
+        &mut self,
+        reads: Window,
+        visit: &mut dyn FnMut(u8, &CommitRecord<'_>) -> Result<(), Ended>,
+    ) -> Result<(), Ended> {
+        let journal = Journal::new(&self.directory, self.beside_a_node, Some(reads))?;
+        journal.read(visit, &mut |missing| {
+            self.damaged += usize::from(matches!(missing, Missing::Damaged { .. }));
+            eprintln!("raida: {}", missing_line(&missing));
+            Ok(())
+        })
+    }
+
+    /// Gives to `take` how often commands were answered in each hour that begins in the window.
+    ///
+    /// # Errors
+    /// Where the directory cannot be read.
+    pub fn answers(&mut self, window: Window, take: &mut dyn FnMut(&Answered, u64)) -> Result<(), Ended> {
+        answers::read(&self.directory, window, take, &mut |error| {
+            self.damaged += 1;
+            eprintln!("raida: {error}: its answers are not told");
+        })?;
+        Ok(())
+    }
+
+    /// Whether all that was asked for was told.
+    ///
+    /// # Errors
+    /// Where files of the archive are damaged.
+    pub fn whole(&self) -> Result<(), Ended> {
+        match self.damaged {
+            0 => Ok(()),
+            files => {
+                let line = format!("{files} files of the archive are damaged, not everything was told");
+                Err(Ended::Failed(Failure::new(ExitStatus::Data, line)))
+            }
+        }
+    }
 }
 
 fn missing_line(missing: &Missing) -> String {

@@ -1,18 +1,22 @@
 //! What the program logs, one line each on standard error: text for people and journald, or JSON for collectors.
 //!
 //! A line is a message and fields, such as `shard`, `peer`, `connection`, `command` and `status`; what logs decides that none is
-//! a secret. Where standard error is journald's, each line begins with its priority as sd-daemon(3) has it, and text leaves
+//! a secret. Who logs never waits ([`outbox`]). Where standard error is journald's, each line begins with its priority as sd-daemon(3) has it, and text leaves
 //! out the time, which journald knows.
 
-use std::fmt::Display;
 use std::io::{self, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::ValueEnum;
-use env_logger::{Builder, Env};
+use env_logger::{Builder, Env, Target};
 use log::kv::{self, Key, Value, VisitSource, VisitValue};
 use log::{Level, Record};
 use nix::sys::stat::fstat;
 use serde_json::{Map, json};
+
+use raida::calendar::iso;
+
+use super::outbox::{self, Flush};
 
 /// How a line looks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
@@ -24,15 +28,32 @@ pub enum LogFormat {
     Json,
 }
 
-/// Logs to standard error from now on; RUST_LOG chooses how much (error, warn, info, debug), else `usual` does.
-pub fn start(format: LogFormat, usual: &str) {
+/// Logs to standard error until what is returned is dropped; RUST_LOG chooses how much (error, warn, info, debug), else
+/// `usual` does.
+///
+/// # Errors
+/// When the system has no thread.
+pub fn start(format: LogFormat, usual: &str) -> io::Result<Flush> {
     let journal = is_journal();
+    let lost = move |lines| {
+        let (mut line, mut record) = (Vec::new(), Record::builder());
+        record.level(Level::Warn).target(module_path!());
+        let text = format!("{lines} lines of this log are lost: nobody took them");
+        let written = write_line(&mut line, &record.args(format_args!("{text}")).build(), format, journal, &now());
+        written.expect("memory takes a line");
+        line
+    };
+    let (outbox, flush) = outbox::start(io::stderr(), lost)?;
     Builder::from_env(Env::default().default_filter_or(usual))
-        .format(move |out, record| {
-            let time = out.timestamp_millis();
-            write_line(out, record, format, journal, &time)
-        })
+        .format(move |out, record| write_line(out, record, format, journal, &now()))
+        .target(Target::Pipe(Box::new(outbox)))
         .init();
+    Ok(flush)
+}
+
+/// The time, as a line begins with it.
+fn now() -> String {
+    iso(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64))
 }
 
 /// Whether standard error is journald's: JOURNAL_STREAM names its device and inode (systemd.exec(5)).
@@ -46,7 +67,7 @@ fn write_line(
     record: &Record<'_>,
     format: LogFormat,
     journal: bool,
-    time: &dyn Display,
+    time: &str,
 ) -> io::Result<()> {
     if journal {
         write!(out, "<{}>", priority(record.level()))?;
@@ -62,7 +83,7 @@ fn write_line(
         }
         LogFormat::Json => {
             let mut fields = Json(Map::new());
-            fields.0.insert("time".to_string(), json!(time.to_string()));
+            fields.0.insert("time".to_string(), json!(time));
             fields.0.insert("level".to_string(), json!(record.level().as_str().to_lowercase()));
             fields.0.insert("target".to_string(), json!(record.target()));
             fields.0.insert("message".to_string(), json!(record.args().to_string()));
@@ -146,7 +167,7 @@ mod tests {
         let mut out = Vec::new();
         let mut record = Record::builder();
         record.level(Level::Warn).target("raida::shard").key_values(&fields);
-        write_line(&mut out, &record.args(format_args!("refused\nso")).build(), format, journal, &"NOW").unwrap();
+        write_line(&mut out, &record.args(format_args!("refused\nso")).build(), format, journal, "NOW").unwrap();
         String::from_utf8(out).unwrap()
     }
 

@@ -19,6 +19,7 @@ mod load;
 mod logs;
 mod mint;
 mod offline;
+mod outbox;
 mod rebuild;
 mod report;
 mod restore;
@@ -27,14 +28,16 @@ mod service_manager;
 mod verify;
 
 use std::ffi::OsString;
+use std::io;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use raida::client::arguments::ClientArguments;
 
-use exit::{ExitStatus, Failure};
+use exit::{ExitStatus, Failure, OrFailure};
 use logs::LogFormat;
+use outbox::Flush;
 
 /// A RAIDA node: lockers, the market of trade lockers and change-making, durable, on io_uring.
 #[derive(Parser)]
@@ -78,8 +81,14 @@ pub fn main() -> ExitCode {
             return status.into();
         }
     };
-    start_log(&line.subcommand);
-    match run(line.subcommand) {
+    let log = start_log(&line.subcommand).or_failure(ExitStatus::Machine);
+    let ended = log.and_then(|flush| {
+        let ended = run(line.subcommand);
+        // What was logged stands before the last line.
+        drop(flush);
+        ended
+    });
+    match ended {
         Ok(status) => status.into(),
         Err(failure) => {
             eprintln!("raida: {}", failure.line);
@@ -127,7 +136,7 @@ fn parse(words: impl Iterator<Item = OsString>) -> Result<CommandLine, clap::Err
 }
 
 /// A node's log tells what goes on in it; a tool speaks up when something is wrong.
-fn start_log(command: &Command) {
+fn start_log(command: &Command) -> io::Result<Flush> {
     match command {
         Command::Serve(arguments) => logs::start(arguments.log_format(), "info"),
         _ => logs::start(LogFormat::Text, "warn"),

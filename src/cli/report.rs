@@ -1,25 +1,28 @@
 //! `raida report`: sums of what is in archive and logs.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use raida::audit::trail::{coin_type_name, command_name, place_name};
-use raida::audit::usage::{Amount, Period, Trade, Usage, hour_name};
-use raida::calendar::iso;
+use raida::audit::usage::{Amount, Period, Trade, Usage};
+use raida::calendar::{hour_name, iso};
 use raida::coin::TradeCoin;
 use raida::store::wal::PlaceKind;
+use raida::wire::status::{Status, StatusClass};
 
 use super::exit::Failure;
-use super::journal::{Form, JournalArguments, end, output, read_journal};
+use super::journal::{Ended, Form, JournalArguments, Past, end, output};
 use super::offline::money;
 
-/// Sum up what happened: commands, moves of coins, trade and prices, the busiest hours
+/// Sum up what happened: commands, their answers, moves of coins, trade and prices, the busiest hours
 ///
-/// Of what `raida audit` tells one by one. Commands that were refused changed nothing, so no log has them: a node that
-/// runs counts them. Nor does a node take fees. A price is that of a whole trade locker, in the coin type's own units; the
-/// price of 1.00000000 is what was paid for all that were sold, by what their coins are worth.
+/// Of what `raida audit` tells one by one. How requests were answered, those too that were refused and changed nothing,
+/// is kept beside it, by the hour: whole hours that begin within the time asked for are told, and the running minute is
+/// not in it yet. A node takes no fees. A price is that of a whole trade locker, in the coin type's own units; the price of
+/// 1.00000000 is what was paid for all that were sold, by what their coins are worth.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   raida report --data /var/lib/raida/data --since 30d
@@ -64,11 +67,8 @@ impl From<PeriodName> for Period {
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut usage = Usage::new(arguments.journal.window()?, arguments.by.into());
     let mut out = output();
-    let reads = usage.reads();
-    let read = read_journal(&arguments.journal.data, reads, &mut |_, record| {
-        usage.read(record);
-        Ok(())
-    });
+    let mut past = Past::open(&arguments.journal.data)?;
+    let read = read(&mut past, &mut usage);
     let told = match arguments.journal.form() {
         Form::Table => table(&usage, arguments.busiest),
         Form::Json => json_of(&usage, arguments.busiest).to_string(),
@@ -77,6 +77,28 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let written = writeln!(out, "{told}").map_err(Into::into);
     // What was damaged is said after all that was not.
     end(written.and(read), out)
+}
+
+fn read(past: &mut Past, usage: &mut Usage) -> Result<(), Ended> {
+    past.commits(usage.reads(), &mut |_, record| {
+        usage.read(record);
+        Ok(())
+    })?;
+    past.answers(usage.window(), &mut |answered, count| usage.read_answers(answered, count))?;
+    past.whole()
+}
+
+/// What kind of answer a status byte is, and what it means; a newer program may know more of them.
+fn meaning(status: u8) -> (&'static str, &'static str) {
+    Status::from_code(status).map_or(("unknown", "unknown"), |status| (status.class().name(), status.text()))
+}
+
+/// How many answers are of each class, those of none known to this program last.
+fn classes(usage: &Usage) -> impl Iterator<Item = (&'static str, u64)> {
+    StatusClass::ALL.map(StatusClass::name).into_iter().chain(["unknown"]).map(|class| {
+        let of_class = usage.answers.iter().filter(|((_, status), _)| meaning(*status).0 == class);
+        (class, of_class.map(|(_, count)| count).sum())
+    })
 }
 
 fn place(byte: u8) -> &'static str {
@@ -110,6 +132,13 @@ fn table(usage: &Usage, busiest: usize) -> String {
         format!("{:<22}{:>12}{:>14}", command_name(*group, *code), amount.commits, amount.coins)
     });
     part("command                   commands         coins", commands.collect());
+    let of_classes = classes(usage).filter(|(_, count)| *count > 0);
+    part("answers                     number", of_classes.map(|(class, n)| format!("{class:<22}{n:>12}")).collect());
+    let answers = usage.answers.iter().map(|((command, status), count)| {
+        let (class, text) = meaning(*status);
+        format!("{command:<22}{count:>12}  {class:<9}{status:>4} {text}")
+    });
+    part("answered                    number  class   status", answers.collect());
     let moves = usage.moves.iter();
     let moves =
         moves.map(|((from, to), coins)| format!("{:<22}{coins:>26}", format!("{} -> {}", place(*from), place(*to))));
@@ -145,6 +174,10 @@ fn json_of(usage: &Usage, busiest: usize) -> Value {
         let (commits, coins) = amount(of);
         json!({ "command": command_name(*group, *code), "commits": commits, "coins": coins })
     });
+    let answers = usage.answers.iter().map(|((command, status), count)| {
+        let (class, text) = meaning(*status);
+        json!({ "command": command, "class": class, "status": status, "text": text, "answers": count })
+    });
     let moves = usage.moves.iter();
     let moves = moves.map(|((from, to), coins)| json!({ "from": place(*from), "to": place(*to), "coins": coins }));
     let trade = usage.trade.iter().map(|((period, coin_type), trade)| {
@@ -175,6 +208,8 @@ fn json_of(usage: &Usage, busiest: usize) -> Value {
         "first": usage.times.map(|(first, _)| iso(first)),
         "last": usage.times.map(|(_, last)| iso(last)),
         "commands": commands.collect::<Vec<_>>(),
+        "answer_classes": classes(usage).collect::<BTreeMap<_, _>>(),
+        "answers": answers.collect::<Vec<_>>(),
         "moves": moves.collect::<Vec<_>>(),
         "trade": trade.collect::<Vec<_>>(),
         "busiest_hours": hours(usage.busiest(busiest)),
@@ -183,19 +218,25 @@ fn json_of(usage: &Usage, busiest: usize) -> Value {
 
 /// One table of all: what a column does not mean for a row is empty.
 fn csv(usage: &Usage, busiest: usize) -> String {
-    let mut lines = vec!["what,period,name,commits,coins,offered,worth,paid,lowest_price,highest_price".to_owned()];
+    let columns = "what,period,name,commits,coins,offered,worth,paid,lowest_price,highest_price,class,status,answers";
+    let mut lines = vec![columns.to_owned()];
     let plain = |what: &str, period: &str, name: &str, amount: &Amount| {
-        format!("{what},{period},{name},{},{},,,,,", amount.commits, amount.coins)
+        format!("{what},{period},{name},{},{},,,,,,,,", amount.commits, amount.coins)
     };
     lines.extend(
         usage.commands.iter().map(|((group, code), amount)| plain("command", "", &command_name(*group, *code), amount)),
     );
+    lines.extend(
+        usage.answers.iter().map(|((command, status), count)| {
+            format!("answer,,{command},,,,,,,,{},{status},{count}", meaning(*status).0)
+        }),
+    );
     let moves = usage.moves.iter();
-    lines.extend(moves.map(|((from, to), coins)| format!("move,,{} -> {},,{coins},,,,,", place(*from), place(*to))));
+    lines.extend(moves.map(|((from, to), coins)| format!("move,,{} -> {},,{coins},,,,,,,,", place(*from), place(*to))));
     lines.extend(usage.trade.iter().map(|((period, coin_type), trade)| {
         let price = |price: Option<u32>| price.map_or(String::new(), |price| price.to_string());
         format!(
-            "trade,{period},{},{},{},{},{},{},{},{}",
+            "trade,{period},{},{},{},{},{},{},{},{},,,",
             currency(*coin_type),
             trade.sold,
             trade.coins,

@@ -7,10 +7,12 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 
 use crate::shard::acts::Act;
 use crate::shard::backup::{BackupAnswer, BackupQuestion, BackupRefusal};
@@ -97,6 +99,15 @@ pub struct Queues {
     pub disk_operations: u64,
 }
 
+/// Why there is no answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NoAnswer {
+    /// The reactor does not turn, or not fast enough.
+    Late,
+    /// The reactor has left, or panicked.
+    Gone,
+}
+
 /// Asks every reactor of a node.
 #[derive(Clone)]
 pub struct Desk {
@@ -121,6 +132,21 @@ impl Desk {
         let (sender, answer) = oneshot::channel();
         self.ask(reactor, Question::Numbers(sender));
         answer
+    }
+
+    /// Asks every reactor for its numbers and waits, for at most `patience`: for a thread that may wait. By shard.
+    pub fn numbers(&self, patience: Duration) -> Vec<Result<Box<ReactorNumbers>, NoAnswer>> {
+        let asked: Vec<_> = (0..self.reactors()).map(|reactor| self.ask_numbers(reactor)).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        runtime.expect("to wait takes nothing of the system").block_on(async {
+            let until = Instant::now() + patience;
+            let mut answers = Vec::with_capacity(asked.len());
+            for answer in asked {
+                let answer = timeout_at(until, answer).await.map_err(|_late| NoAnswer::Late);
+                answers.push(answer.and_then(|answer| answer.map_err(|_dropped| NoAnswer::Gone)));
+            }
+            answers
+        })
     }
 
     /// Asks a reactor's shard for a backup. Where it is gone or hangs, no answer comes.

@@ -1,9 +1,9 @@
-//! The life of a node as its reactors see it: a stage that one thread sets and all reactors follow, and a roll call
-//! that each reactor which turns answers. The bell that wakes them for it rings for what other threads have for them, too.
+//! The life of a node as its reactors see it: a stage that one thread sets and all reactors follow. The bell that wakes
+//! them for it rings for what other threads have for them, too.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
@@ -27,10 +27,9 @@ impl Stage {
     const ALL: [Self; 5] = [Self::Serve, Self::Drain, Self::Finish, Self::Leave, Self::Over];
 }
 
-/// The stage, the last roll call, and what wakes each reactor to look at them.
+/// The stage, and what wakes each reactor to look at it.
 pub struct StageBoard {
     stage: AtomicU8,
-    roll_calls: AtomicU64,
     bells: Vec<EventFd>,
 }
 
@@ -39,7 +38,7 @@ impl StageBoard {
     pub fn new(reactors: usize) -> io::Result<Self> {
         let flags = EfdFlags::EFD_CLOEXEC;
         let bells = (0..reactors).map(|_| EventFd::from_value_and_flags(0, flags)).collect::<Result<_, _>>()?;
-        Ok(Self { stage: AtomicU8::new(Stage::Serve as u8), roll_calls: AtomicU64::new(0), bells })
+        Ok(Self { stage: AtomicU8::new(Stage::Serve as u8), bells })
     }
 
     /// The stage.
@@ -51,19 +50,7 @@ impl StageBoard {
     pub fn set(&self, stage: Stage) {
         assert!(stage > self.stage());
         self.stage.store(stage as u8, Ordering::Release);
-        self.ring_all();
-    }
-
-    /// Asks every reactor for a sign, and returns the number of this roll call.
-    pub fn call_roll(&self) -> u64 {
-        let number = self.roll_calls.fetch_add(1, Ordering::Release) + 1;
-        self.ring_all();
-        number
-    }
-
-    /// The number of the last roll call; 0 before the first.
-    pub fn roll_call(&self) -> u64 {
-        self.roll_calls.load(Ordering::Acquire)
+        (0..self.bells.len()).for_each(|reactor| self.ring(reactor));
     }
 
     /// Wakes a reactor, to look at the board and at what another thread has for it.
@@ -71,11 +58,7 @@ impl StageBoard {
         self.bells[reactor].write(1).expect("an eventfd takes as many ones as anybody can ring");
     }
 
-    fn ring_all(&self) {
-        (0..self.bells.len()).for_each(|reactor| self.ring(reactor));
-    }
-
-    /// What becomes readable when the stage changes, the roll is called, or somebody rings.
+    /// What becomes readable when the stage changes, or somebody rings.
     pub fn bell(&self, reactor: usize) -> BorrowedFd<'_> {
         self.bells[reactor].as_fd()
     }

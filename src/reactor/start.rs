@@ -16,7 +16,7 @@ use crate::wire::header::NodeIdentity;
 use super::accept::Balance;
 use super::archiver::Tray;
 use super::counters::Counters;
-use super::desk::Desk;
+use super::desk::{Desk, NoAnswer};
 use super::disk::ShardFiles;
 use super::mesh::mesh;
 use super::ring::RingError;
@@ -136,14 +136,20 @@ impl Reactors {
     }
 
     /// Ends the reactors: nothing new is accepted; what is in flight is answered, for at most `drain`; the shards finish,
-    /// for at most `finish`; everything is closed. Returns what each reactor counted.
+    /// for at most `finish`; everything is closed. Returns what each reactor counted. `drained` is called when no more is
+    /// answered, and the reactors can still be asked.
     ///
     /// # Errors
     /// When a reactor panicked, the disk failed, or the shards did not finish in time.
-    pub fn stop(self, drain: Duration, finish: Duration) -> Result<Vec<Counters>, ReactorError> {
+    pub fn stop(
+        self,
+        drain: Duration,
+        finish: Duration,
+        drained: impl FnOnce(),
+    ) -> Result<Vec<Counters>, ReactorError> {
         self.board.set(Stage::Drain);
         match self.await_all(Some(drain), |report| Ok(matches!(report, Report::Drained(_)))) {
-            Ok(()) | Err(ReactorError::Unfinished) => {}
+            Ok(()) | Err(ReactorError::Unfinished) => drained(),
             Err(error) => return Err(self.abandon(error)),
         }
         self.board.set(Stage::Finish);
@@ -164,26 +170,15 @@ impl Reactors {
     /// # Errors
     /// When a reactor panicked, or gave no sign in time.
     pub fn call_roll(&self, patience: Duration) -> Result<Option<ShardId>, ReactorError> {
-        let number = self.board.call_roll();
-        let mut failed = None;
-        let answered = self.await_all(Some(patience), |report| match report {
-            Report::Turns { shard, roll_call, disk_failed } if roll_call == number => {
-                failed = failed.or(disk_failed.then_some(shard));
-                Ok(true)
-            }
-            // A late answer to an earlier call.
-            _ => Ok(false),
-        });
-        match answered {
-            Ok(()) => Ok(failed),
-            Err(ReactorError::Unfinished) => Err(ReactorError::Silent),
-            Err(error) => Err(error),
+        let answers = self.desk.numbers(patience);
+        let of = |no: NoAnswer| answers.iter().position(|answer| answer.as_ref().is_err_and(|why| *why == no));
+        if let Some(gone) = of(NoAnswer::Gone) {
+            return Err(ReactorError::Panicked(ShardId(gone as u8)));
         }
-    }
-
-    /// Whether a reactor is no longer running: it panicked, as none ends by itself.
-    pub fn has_died(&self) -> bool {
-        self.threads.iter().any(JoinHandle::is_finished)
+        if of(NoAnswer::Late).is_some() {
+            return Err(ReactorError::Silent);
+        }
+        Ok(answers.into_iter().flatten().find(|numbers| numbers.core.failed).map(|numbers| numbers.shard))
     }
 
     fn abandon(self, error: ReactorError) -> ReactorError {

@@ -209,7 +209,7 @@ impl TestNode {
     }
 
     fn stop(self) -> Vec<Counters> {
-        self.reactors.stop(PATIENCE, PATIENCE).unwrap()
+        self.reactors.stop(PATIENCE, PATIENCE, || ()).unwrap()
     }
 }
 

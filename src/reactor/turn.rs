@@ -11,8 +11,8 @@
 //! wake-up cost as much as a few requests.
 //!
 //! A sleep may have no end, so whatever a reactor is to hear of must wake it: completions do, a message does by the
-//! [`mesh`](super::mesh)'s bell, and a new stage, a roll call, a question or what was archived by the board's, which is
-//! listened for in every stage but the last.
+//! [`mesh`](super::mesh)'s bell, and a new stage, a question or what was archived by the board's, which is listened for
+//! in every stage but the last.
 //! The board itself is read in two places only: where a turn follows it, and last thing before a sleep. What was
 //! not yet followed is seen by the second; what comes later rings.
 
@@ -108,15 +108,6 @@ pub enum Report {
     Serves(ShardId),
     /// It cannot have a ring.
     NoRing(ShardId, RingError),
-    /// It turns: its answer to a roll call.
-    Turns {
-        /// Whose reactor.
-        shard: ShardId,
-        /// The number of the roll call.
-        roll_call: u64,
-        /// Whether its disk failed while it ran.
-        disk_failed: bool,
-    },
     /// In [`Stage::Drain`]: all is answered.
     Drained(ShardId),
     /// In [`Stage::Finish`]: the shard stopped.
@@ -151,8 +142,6 @@ pub struct Reactor<C> {
     stage: Stage,
     /// Whether this stage's end was reported.
     reported: bool,
-    /// The last roll call that it answered.
-    answered_roll_call: u64,
     watches_stage: bool,
     /// Where the eventfd of the stage is read to.
     stage_read: Box<u64>,
@@ -215,7 +204,6 @@ impl<C: Core> Reactor<C> {
             board,
             stage: Stage::Serve,
             reported: false,
-            answered_roll_call: 0,
             watches_stage: false,
             stage_read: Box::new(0),
             reports,
@@ -264,7 +252,6 @@ impl<C: Core> Reactor<C> {
         active |= self.take_messages();
         active |= self.take_archived();
         self.follow_stage();
-        self.answer_roll_call();
         self.service.resume();
         // Nothing starts after this, as what starts may wait for the turn's end; it would come with the next turn.
         self.service.step(Input::Turn);
@@ -462,16 +449,6 @@ impl<C: Core> Reactor<C> {
         }
     }
 
-    /// Gives a sign where one is asked for.
-    fn answer_roll_call(&mut self) {
-        let roll_call = self.board.roll_call();
-        if roll_call > self.answered_roll_call {
-            self.answered_roll_call = roll_call;
-            let disk_failed = self.service.core.has_failed();
-            self.report(Report::Turns { shard: self.shard, roll_call, disk_failed });
-        }
-    }
-
     /// Reports the end of a stage when it is reached, once.
     fn report_end_of_stage(&mut self) {
         if self.reported {
@@ -571,7 +548,6 @@ impl<C: Core> Reactor<C> {
             || self.service.tcp.has_unsettled()
             || self.service.tcp.waits_for_room() && self.service.core.has_room()
             || self.board.stage() > self.stage
-            || self.board.roll_call() > self.answered_roll_call
     }
 
     fn submit(&mut self, sleep: Option<Duration>) {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
 use super::files;
-use super::storage::{Storage, Zeros};
+use super::storage::Storage;
 use crate::coin::TradeCoin;
 
 const HEAD: &str = "raida suspensions, format 1, crc32c ";
@@ -108,12 +108,7 @@ impl Suspended {
     /// # Errors
     /// What the storage fails with; which of the two is there is then not known before the next start.
     pub fn save(&self, storage: &dyn Storage) -> Result<(), StoreError> {
-        let bytes = self.encode();
-        let unfinished = format!("{}{}", files::SUSPENDED, files::UNFINISHED);
-        storage.create(&unfinished, bytes.len() as u64, Zeros::Hole)?;
-        storage.write_durably(&unfinished, 0, &bytes)?;
-        storage.rename(&unfinished, files::SUSPENDED)?;
-        storage.sync_directory("")
+        storage.replace(files::SUSPENDED, &self.encode())
     }
 
     /// The bytes of the file.

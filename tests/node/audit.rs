@@ -166,8 +166,8 @@ fn an_audit_tells_where_coins_came_from_and_went_and_no_secret() {
         table_of_sums.contains("4 commands changed 9 coins") && table_of_sums.contains("250..250"),
         "{table_of_sums}"
     );
-    assert!(csv.contains("trade,all,bitcoin,1,2,1,2.00000000,250,250,250\n"), "{csv}");
-    assert!(csv.lines().all(|line| line.split(',').count() == 10), "{csv}");
+    assert!(csv.contains("trade,all,bitcoin,1,2,1,2.00000000,250,250,250,,,\n"), "{csv}");
+    assert!(csv.lines().all(|line| line.split(',').count() == 13), "{csv}");
 
     let secrets = fs::read_to_string(&wallet).expect("a wallet");
     let ans = secrets.split("\"an\":\"").skip(1).map(|rest| rest[..32].to_lowercase());
@@ -176,6 +176,46 @@ fn an_audit_tells_where_coins_came_from_and_went_and_no_secret() {
     for secret in ans.chain([key]) {
         assert!(everything.iter().all(|said| !said.contains(&secret)));
     }
+}
+
+#[test]
+fn a_report_tells_refusals_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, wallet) = minted(folder.path());
+    let peek = |ready: &str, key: &str, status| {
+        let to = ["client", "--to", field(ready, "listen"), "--wallet", text(&wallet)];
+        ends_with(status, &[&to[..], &["peek", "--key", key]].concat());
+    };
+    let report = |more: &[&str]| says(&[&["report", "--data", text(&data)], more].concat());
+    let answers = |command: &str, status: u8| {
+        let sums: Value = serde_json::from_str(&report(&["--json"])).expect("JSON");
+        let of: Vec<&Value> = sums["answers"].as_array().expect("a list").iter().collect();
+        let is_it = |answer: &&&Value| answer["command"] == command && answer["status"] == status;
+        of.iter().find(is_it).map(|answer| (answer["answers"].as_u64(), answer["class"].clone()))
+    };
+    let (node, ready) = Node::serve(&data, &[]);
+    peek(&ready, "ABC-1234", 1);
+    peek(&ready, "ABC-1235", 1);
+    assert_eq!(node.end(Signal::SIGTERM).status.code(), Some(0));
+    assert_eq!(answers("peek", 242), Some((Some(2), Value::from("refused"))));
+    assert_eq!(answers("peek", 250), None);
+
+    // What was kept is added to, over any number of shards.
+    let (node, ready) = Node::serve(&data, &["--shards", "2"]);
+    peek(&ready, "ABC-1236", 1);
+    assert_eq!(node.end(Signal::SIGTERM).status.code(), Some(0));
+    assert_eq!(answers("peek", 242).expect("as before").0, Some(3));
+    let (table, csv) = (report(&["--since", "2h"]), report(&["--since", "2h", "--csv"]));
+    assert!(table.contains("refused                          3"), "{table}");
+    assert!(table.contains(&format!("{:<22}{:>12}  {:<9}{:>4}", "peek", 3, "refused", 242)), "{table}");
+    assert!(csv.contains("\nanswer,,peek,,,,,,,,refused,242,3\n"), "{csv}");
+    assert!(!report(&["--until", "2020-01-01"]).contains("refused"));
+
+    let file = fs::read_dir(data.join("archive")).expect("a folder").flatten().map(|file| file.path());
+    let file = file.filter(|path| text(path).ends_with(".csv")).last().expect("the day's answers");
+    fs::write(&file, "hour,command,status,answers\n99,peek,179,3\n").expect("a file");
+    let said = ends_with(5, &["report", "--data", text(&data)]);
+    assert!(said.contains("answers-") && said.contains("1 files of the archive are damaged"), "{said}");
 }
 
 /// Where coins are, as an audit says it.

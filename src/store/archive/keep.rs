@@ -3,6 +3,7 @@
 //! A file is written under another name, made durable, renamed, and the directory made durable: what has a name of the
 //! archive is complete. A crash at any point leaves the log as it was, and it is done again; what is there is left alone.
 
+use super::answers;
 use super::format::{CHUNK_RECORDS_BYTES, FileName, HEADER_BYTES, Header, encode_chunk};
 use crate::store::error::StoreError;
 use crate::store::files::{self, UNFINISHED};
@@ -153,7 +154,8 @@ pub struct Retention {
     pub age_ms_max: u64,
 }
 
-/// Removes what is beyond the bounds. Returns how many files.
+/// Removes what is beyond the bounds, of segments as of answers; the latter are too few bytes to count. Returns how many
+/// files.
 ///
 /// # Errors
 /// What the storage fails with.
@@ -162,7 +164,7 @@ pub fn retain(storage: &dyn Storage, retention: &Retention, now_ms: u64) -> Resu
     let lengths: Vec<u64> =
         names.iter().map(|name| Ok(storage.length(&name.path())?.unwrap_or(0))).collect::<Result<_, StoreError>>()?;
     let mut bytes: u64 = lengths.iter().sum();
-    let mut removed = 0;
+    let mut removed = answers::retain(storage, retention, now_ms)?;
     for (name, length) in names.iter().zip(lengths) {
         let is_too_old = || {
             let header = read_header(storage, name)?;

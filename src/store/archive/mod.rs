@@ -8,6 +8,7 @@
 //! * [`mod@format`]: a file of the archive, byte by byte
 //! * [`keep`](mod@keep): [`keep()`], what puts a segment there, and [`retain`]
 //! * [`journal`]: [`Journal`], which tells archive and logs as one
+//! * [`answers`]: beside them, how often commands were answered with which status
 //!
 //! # Identity
 //! Sequences of a log rise for ever: those of a new epoch, and of a log that is made anew after it was a surplus one, are
@@ -15,6 +16,7 @@
 //! log made anew begins with epoch and batch 1 again. A file is named by its sequences and its shard, and a commit that is
 //! both in a file and in the log, or in two files, is told once.
 
+pub mod answers;
 pub mod format;
 pub mod journal;
 pub mod keep;

@@ -208,11 +208,7 @@ pub fn finish_directory(
     assert!(orders.iter().all(|order| order.sequence <= sequence), "an order is not above the whole");
     storage.create_directory(files::LOGS)?;
     logs::set_up(storage, Vec::new(), &[], &logs::Target { shards: 1, geometry, sequence, used, orders })?;
-    let unfinished = format!("{}{}", files::NODE, files::UNFINISHED);
-    storage.create(&unfinished, 0, super::storage::Zeros::Hole)?;
-    storage.write_durably(&unfinished, 0, NODE_LINE.as_bytes())?;
-    storage.rename(&unfinished, files::NODE)?;
-    storage.sync_directory("")
+    storage.replace(files::NODE, NODE_LINE.as_bytes())
 }
 
 /// Refuses a directory that is none, or of another format, or without all its coin files.

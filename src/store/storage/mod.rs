@@ -13,6 +13,7 @@ pub use directory::Directory;
 pub use memory::Memory;
 
 use super::error::StoreError;
+use super::files::UNFINISHED;
 
 /// A data directory's files. Names are relative to it, parts divided by `/`.
 pub trait Storage: Sync {
@@ -50,6 +51,15 @@ pub trait Storage: Sync {
         let (there, missing) = bytes.split_at_mut(there as usize);
         missing.fill(0);
         if there.is_empty() { Ok(()) } else { self.read_at(path, offset, there) }
+    }
+
+    /// Replaces a file, or makes it. When this returns the new one is durable; a crash before leaves the old or the new.
+    fn replace(&self, path: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let unfinished = format!("{path}{UNFINISHED}");
+        self.create(&unfinished, bytes.len() as u64, Zeros::Hole)?;
+        self.write_durably(&unfinished, 0, bytes)?;
+        self.rename(&unfinished, path)?;
+        self.sync_directory(parent(path))
     }
 
     /// Writes durably.
