@@ -62,10 +62,13 @@ impl Place {
         said
     }
 
-    /// The lines of the journal.
+    /// The lines of the journal, but for the first: how the coins came.
     fn journal(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.data.join(files::ADMIN_JOURNAL)).expect("a journal");
-        text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+        let mut lines: Vec<Value> =
+            text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
+        assert_eq!(lines.remove(0)["act"], "mint");
+        lines
     }
 }
 
