@@ -14,6 +14,7 @@ use raida::store::storage::{Directory, Storage};
 use raida::store::wal::CommitRecord;
 use raida::store::{archive, files};
 
+use super::complain;
 use super::exit::{ExitStatus, Failure};
 use super::offline::{refuse_no_directory, store_failure};
 
@@ -156,7 +157,7 @@ impl Past {
         let journal = Journal::new(&self.directory, self.beside_a_node, Some(reads))?;
         journal.read(visit, &mut |missing| {
             self.damaged += usize::from(matches!(missing, Missing::Damaged { .. }));
-            eprintln!("raida: {}", missing_line(&missing));
+            complain(missing_line(&missing));
             Ok(())
         })
     }
@@ -168,7 +169,7 @@ impl Past {
     pub fn answers(&mut self, window: Window, take: &mut dyn FnMut(&Answered, u64)) -> Result<(), Ended> {
         answers::read(&self.directory, window, take, &mut |error| {
             self.damaged += 1;
-            eprintln!("raida: {error}: its answers are not told");
+            complain(format_args!("{error}: its answers are not told"));
         })?;
         Ok(())
     }

@@ -28,7 +28,8 @@ mod service_manager;
 mod verify;
 
 use std::ffi::OsString;
-use std::io;
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -91,10 +92,15 @@ pub fn main() -> ExitCode {
     match ended {
         Ok(status) => status.into(),
         Err(failure) => {
-            eprintln!("raida: {}", failure.line);
+            complain(&failure.line);
             failure.status.into()
         }
     }
+}
+
+/// Says something on standard error. Where that takes nothing, nobody is left to be told, and the work goes on.
+fn complain(line: impl Display) {
+    writeln!(io::stderr(), "raida: {line}").unwrap_or_default();
 }
 
 fn run(command: Command) -> Result<ExitStatus, Failure> {
