@@ -1,7 +1,8 @@
 //! What the operator does to a shard that runs. Every shard is told every act, and says when it is done.
 //!
 //! A hold or a pause is a visit like a command's, alone with its lock: it waits until the commands that have the lock are
-//! through, and those that come later find it in force. It has no second lock, so nobody ever waits for it in a circle.
+//! through, and those that come later find it in force. It has no second lock, so nobody ever waits for it in a circle. Its
+//! end is such a visit too where it still waits, so that it comes behind it; else it ends at once.
 
 use crate::coin::TradeCoin;
 use crate::settings::Settings;
@@ -46,13 +47,12 @@ impl Shard {
             Act::Hold(resource) => {
                 let held = self.suspensions.name(&resource).expect("a locker or a trade locker");
                 if self.is_home_of(&resource) {
-                    return self.suspend(token, Suspension::Hold(held), resource);
+                    return self.suspend(token, Suspension::Hold(held), resource, true);
                 }
             }
-            Act::Pause(coin) => return self.suspend(token, Suspension::Pause(coin), Resource::Market(coin)),
-            // Who is refused a moment longer asks again: no lock is needed.
-            Act::Release(held) => self.suspensions.end(Suspension::Hold(held)),
-            Act::Resume(coin) => self.suspensions.end(Suspension::Pause(coin)),
+            Act::Pause(coin) => return self.suspend(token, Suspension::Pause(coin), Resource::Market(coin), true),
+            Act::Release(held) => return self.end_suspension(token, Suspension::Hold(held), effects),
+            Act::Resume(coin) => return self.end_suspension(token, Suspension::Pause(coin), effects),
             Act::Checkpoint => return self.act_checkpoint(token, effects),
             Act::Bounds(settings) => self.adopt_bounds(&settings),
         }
@@ -68,17 +68,30 @@ impl Shard {
         }
     }
 
-    fn suspend(&mut self, token: u64, suspension: Suspension, resource: Resource) {
+    /// Sends the visit that begins a suspension, or ends it.
+    fn suspend(&mut self, token: u64, suspension: Suspension, resource: Resource, begins: bool) {
         let mut visit = self.spare_visits.pop().unwrap_or_default();
         visit.coordinator = self.id;
         visit.at = self.id;
         visit.clock = self.clock;
-        visit.ask = Ask::Suspend { token, suspension };
+        visit.ask = Ask::Suspend { token, suspension, begins };
         visit.locks.push((resource, Mode::Exclusive));
         self.visited(visit);
     }
 
-    /// A visit that suspends something came back.
+    /// Ends a suspension that is in force at once: who is refused a moment longer asks again, no lock is needed. Behind one
+    /// that still waits it stands in the same queue.
+    fn end_suspension(&mut self, token: u64, suspension: Suspension, effects: &mut Effects<'_>) {
+        let is_meant = |visit: &Visit| matches!(visit.ask, Ask::Suspend { suspension: other, .. } if other == suspension);
+        let mut waiting = self.visits.iter().filter_map(|(_, visit)| visit.as_ref()).filter(|visit| is_meant(visit));
+        if let Some(&(resource, _)) = waiting.next().and_then(|visit| visit.locks.first()) {
+            return self.suspend(token, suspension, resource, false);
+        }
+        self.suspensions.end(suspension);
+        effects.out.acts.push(ActDone { token, done: true });
+    }
+
+    /// A visit that suspends something, or ends that, came back.
     pub(super) fn suspended(&mut self, token: u64, visit: Box<Visit>, effects: &mut Effects<'_>) {
         effects.out.acts.push(ActDone { token, done: visit.failed.is_none() });
         self.recycle(visit);

@@ -88,12 +88,14 @@ pub enum Ask {
         /// Whether they are bought; else the seller takes them back.
         bought: bool,
     },
-    /// Nothing: from now on this is suspended, as the operator wants it.
+    /// Nothing: from now on this is suspended, or no longer, as the operator wants it.
     Suspend {
         /// The driver's name for the act.
         token: u64,
         /// What.
         suspension: Suspension,
+        /// Whether it begins; else it ends.
+        begins: bool,
     },
 }
 

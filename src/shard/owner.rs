@@ -276,7 +276,8 @@ impl Shard {
                 findings.allowed = is_whole && !(bought && self.suspensions.holds_offer(&an));
                 return;
             }
-            Ask::Suspend { suspension, .. } => return self.suspensions.suspend(suspension),
+            Ask::Suspend { suspension, begins: true, .. } => return self.suspensions.suspend(suspension),
+            Ask::Suspend { suspension, begins: false, .. } => return self.suspensions.end(suspension),
             Ask::Question(question) => question,
         };
         match question {
