@@ -250,7 +250,7 @@ impl Shard {
     fn answer_question(&mut self, visit: &mut Visit, now: Now) {
         let findings = &mut visit.findings;
         let question = match visit.ask {
-            Ask::Nothing => return,
+            Ask::Nothing | Ask::Place { .. } => return,
             Ask::Words { session, start, pages, wanted } => {
                 return self.find_words(session, start, pages, wanted, &mut visit.words, now);
             }

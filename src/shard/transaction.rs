@@ -84,8 +84,8 @@ impl Shard {
     /// A visit came back.
     pub(super) fn done(&mut self, visit: Box<Visit>, now: Now, effects: &mut Effects<'_>) {
         self.clock = self.clock.max(visit.clock);
-        if let Ask::Suspend { token, .. } = visit.ask {
-            return self.suspended(token, visit, effects);
+        if let Ask::Suspend { token, .. } | Ask::Place { token } = visit.ask {
+            return self.acted(token, visit, effects);
         }
         let slot = visit.task;
         self.with_task(slot, |shard, task| shard.visit_done(slot, task, visit, now, effects));

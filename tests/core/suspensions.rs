@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use crate::common::payload::{self, raw};
 use crate::common::{Purse, ask, at_shard, locker_key, on_every_node, sealed_2, status, trade_an};
-use raida::coin::{CoinId, Secret, TradeCoin};
+use raida::coin::{CoinId, Place, Secret, TradeCoin};
 use raida::settings::{Identifier, Settings};
 use raida::shard::acts::Act;
 use raida::shard::interface::Now;
@@ -285,6 +285,20 @@ fn a_release_does_not_overtake_the_hold_that_still_waits() {
         let other = trade_an(2, PRICE, TradeCoin::Bitcoin);
         assert_eq!(purse.put_for_sale(world, &client, &more, other).0, Status::AllPass);
         purse.check(world);
+    });
+}
+
+#[test]
+fn the_owner_of_a_coin_says_where_it_is() {
+    on_every_node(|world, purse| {
+        let client = Client::default();
+        let (key, an) = (locker_key(7), trade_an(1, PRICE, TradeCoin::Bitcoin));
+        let [stored, sold, kept] = [(); 3].map(|()| purse.take(1));
+        assert_eq!(purse.store(world, &client, &stored, key).0, Status::AllPass);
+        assert_eq!(purse.put_for_sale(world, &client, &sold, an).0, Status::AllPass);
+        let free = CoinId::new(6, 1_000_000).expect("a coin");
+        let places = [stored[0], sold[0], kept[0], free].map(|coin| world.located(coin));
+        assert_eq!(places, [Place::Locker(key), Place::TradeLocker(an), Place::Wallet, Place::Free].map(Some));
     });
 }
 
