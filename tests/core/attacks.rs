@@ -219,7 +219,9 @@ fn session_0_is_no_session() {
         let broken = payload::exchange(0, (source.into(), purse.an(source)), &rows);
         assert_eq!(status(world, Break, &broken), Status::PageNotReserved);
         // The session stands before the PANs.
-        let for_sale = payload::exchange(0, (source.into(), purse.an(source)), &[(targets[0], offer_an(1, 5))]);
+        let mut for_sale = rows.clone();
+        for_sale[0].1 = offer_an(1, 5);
+        let for_sale = payload::exchange(0, (source.into(), purse.an(source)), &for_sale);
         assert_eq!(status(world, Break, &for_sale), Status::PageNotReserved);
         let sources = purse.take_of(-1, 10);
         let joined = payload::exchange(0, (RawCoin { den: 0, sn: 900_000 }, purse.fresh()), &purse.rows(&sources));
