@@ -28,6 +28,8 @@ mod service_manager;
 mod verify;
 
 use std::ffi::OsString;
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -94,6 +96,11 @@ pub fn main() -> ExitCode {
             failure.status.into()
         }
     }
+}
+
+/// Says something on standard error. Where that takes nothing, nobody is left to be told, and the work goes on.
+fn complain(line: impl Display) {
+    writeln!(io::stderr(), "raida: {line}").unwrap_or_default();
 }
 
 fn run(command: Command) -> Result<ExitStatus, Failure> {

@@ -88,12 +88,19 @@ pub enum Ask {
         /// Whether they are bought; else the seller takes them back.
         bought: bool,
     },
-    /// Nothing: from now on this is suspended, as the operator wants it.
+    /// Nothing: the operator wants to know where the claimed coin is.
+    Place {
+        /// The driver's name for the act.
+        token: u64,
+    },
+    /// Nothing: from now on this is suspended, or no longer, as the operator wants it.
     Suspend {
         /// The driver's name for the act.
         token: u64,
         /// What.
         suspension: Suspension,
+        /// Whether it begins; else it ends.
+        begins: bool,
     },
 }
 

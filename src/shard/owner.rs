@@ -250,7 +250,7 @@ impl Shard {
     fn answer_question(&mut self, visit: &mut Visit, now: Now) {
         let findings = &mut visit.findings;
         let question = match visit.ask {
-            Ask::Nothing => return,
+            Ask::Nothing | Ask::Place { .. } => return,
             Ask::Words { session, start, pages, wanted } => {
                 return self.find_words(session, start, pages, wanted, &mut visit.words, now);
             }
@@ -276,7 +276,8 @@ impl Shard {
                 findings.allowed = is_whole && !(bought && self.suspensions.holds_offer(&an));
                 return;
             }
-            Ask::Suspend { suspension, .. } => return self.suspensions.suspend(suspension),
+            Ask::Suspend { suspension, begins: true, .. } => return self.suspensions.suspend(suspension),
+            Ask::Suspend { suspension, begins: false, .. } => return self.suspensions.end(suspension),
             Ask::Question(question) => question,
         };
         match question {

@@ -88,8 +88,8 @@ impl Shard {
     /// A visit came back.
     pub(super) fn done(&mut self, visit: Box<Visit>, now: Now, effects: &mut Effects<'_>) {
         self.clock = self.clock.max(visit.clock);
-        if let Ask::Suspend { token, .. } = visit.ask {
-            return self.suspended(token, visit, effects);
+        if let Ask::Suspend { token, .. } | Ask::Place { token } = visit.ask {
+            return self.acted(token, visit, effects);
         }
         let slot = visit.task;
         self.with_task(slot, |shard, task| shard.visit_done(slot, task, visit, now, effects));
@@ -493,8 +493,25 @@ impl Shard {
         {
             let value = task.findings.coins.iter().map(|coin| u128::from(coin.denomination().value())).sum();
             self.counters.bought(terms.coin_type, value, terms.price);
+            self.log_purchase(task, terms);
         }
         self.reply(task, task.status, now, effects)
+    }
+
+    /// Logs what a purchase says of its payment: nothing else keeps it, and a dispute is about nothing else. Both numbers are
+    /// public, the one on the other chain, the other of the buyer's choice.
+    fn log_purchase(&self, task: &Task, terms: SaleTerms) {
+        if let Ok(Request::Buy { txid, receipt, .. }) = Request::decode(task.header.command, &task.payload) {
+            let (coins, SaleTerms { coin_type, price }) = (task.findings.coins.len(), terms);
+            let half = |at: usize| u128::from_be_bytes(*txid[at..].first_chunk().expect("16 of 32 bytes"));
+            log::info!(
+                shard = self.id.0,
+                peer:% = task.origin.peer,
+                txid:% = format_args!("{:032x}{:032x}", half(0), half(16)),
+                receipt:% = format_args!("{:032x}", u128::from_be_bytes(receipt));
+                "bought: {coins} coins for {price} {coin_type:?}"
+            );
+        }
     }
 
     // ---- giving up

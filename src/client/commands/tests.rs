@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::super::arguments::tests::parse;
-use super::super::fake_node::{FakeNode, Fault, NODE};
+use super::super::fake_node::{FakeNode, Fault, NODE, stream_and_datagrams};
 use super::super::secrets::KeySpec;
 use super::super::wallet::{Entry, Pending, Wallet};
 use super::super::{Error, run};
@@ -288,6 +288,51 @@ fn the_treasury() {
     std::fs::write(&key_file, "00112233445566778899aabbccddeef").unwrap();
     let refused = owner.run(&format!("all-serial-numbers {key} --den 0")).unwrap_err();
     assert!(matches!(&refused, Error::Usage(line) if !line.contains("0011")), "{refused}");
+}
+
+/// The key leaves for another machine sealed with type 4 or 5, or not at all. 0.0.0.0 is no loopback address, and yet
+/// Linux connects it to this machine: what is sent there would be seen.
+#[test]
+fn the_treasury_key_is_shown_to_no_listener() {
+    let owner = Owner::new();
+    let key_file = owner.folder.path().join("key");
+    std::fs::write(&key_file, TREASURY_KEY.map(|byte| format!("{byte:02x}")).concat()).unwrap();
+    owner.done("store --key LOCK-1 --coins 0:11");
+    let (stream, datagrams) = stream_and_datagrams();
+    stream.set_nonblocking(true).unwrap();
+    datagrams.set_nonblocking(true).unwrap();
+    let to = |port: u16, words: &str| {
+        let line = format!("{words} --treasury-key {} --to 0.0.0.0:{port}", key_file.display());
+        let mut arguments = parse(&line).unwrap_or_else(|error| panic!("{error}"));
+        (arguments.raida_id, arguments.wallet) = (NODE.raida_id, Some(owner.wallet.clone()));
+        run(&arguments)
+    };
+    let commands = [
+        "available-serial-numbers --den 0",
+        "create-coins --session 9 --coins 0:700",
+        "delete-coins --coins 0:1",
+        "free-coins --coins 0:700",
+        "all-serial-numbers --den 0",
+    ];
+    let before = owner.entries();
+    for command in commands {
+        for seal in ["", "--encrypt 1", "--encrypt 2 --key-locker LOCK-1"] {
+            for transport in ["", "--udp"] {
+                let refused = to(stream.local_addr().unwrap().port(), &format!("{command} {seal} {transport}"));
+                let refused = refused.expect_err("a refusal");
+                assert!(matches!(&refused, Error::Usage(line) if line.starts_with("nothing was sent")), "{refused}");
+            }
+        }
+    }
+    assert_eq!(owner.entries(), before);
+    let nobody = std::io::ErrorKind::WouldBlock;
+    assert_eq!(stream.accept().map(drop).map_err(|error| error.kind()), Err(nobody));
+    assert_eq!(datagrams.recv(&mut [0; 64]).map_err(|error| error.kind()), Err(nobody));
+
+    for seal in ["--encrypt 4", "--encrypt 5"] {
+        let reply = to(owner.node.address.port(), &format!("{} {seal}", commands[4])).unwrap();
+        assert!(!reply.is_refused(), "{seal}: {}", reply.text);
+    }
 }
 
 /// Every command that changes coins, with what it is called.
