@@ -71,7 +71,7 @@ fn start_seconds(stat: &str, ticks_a_second: f64, unix: Duration, booted: Durati
     let (_, fields) = stat.rsplit_once(')')?;
     let ticks: u64 = fields.split_whitespace().nth(22 - 3)?.parse().ok()?;
     let age_seconds = booted.as_secs_f64() - ticks as f64 / ticks_a_second;
-    age_seconds.is_finite().then(|| unix.as_secs_f64() - age_seconds)
+    age_seconds.is_finite().then_some(unix.as_secs_f64() - age_seconds)
 }
 
 #[cfg(test)]
