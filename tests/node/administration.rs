@@ -182,7 +182,7 @@ fn a_coin_leads_to_the_locker_whose_key_nobody_knows() {
     // Where the seller wants to be paid is what he is known by.
     let wallet = fs::read_to_string(&place.wallet).expect("a wallet");
     let coins = wallet.lines().map(|line| serde_json::from_str::<Value>(line).expect("a coin"));
-    let an = coins.filter(|coin| coin["sn"] == 2).filter_map(|coin| Some(coin["an"].as_str()?.to_string())).last();
+    let an = coins.filter(|coin| coin["sn"] == 2).filter_map(|coin| Some(coin["an"].as_str()?.to_string())).next_back();
     let said = raida(&["inspect", "--data", text(&place.data), "locker", &an.expect("an AN")]);
     let said = String::from_utf8(said.stdout).expect("text");
     assert!(said.contains(&format!("price            250 monero\npayout address   {address}\n")), "{said}");
