@@ -21,6 +21,14 @@ pub fn list(storage: &dyn Storage) -> Result<Vec<FileName>, StoreError> {
     Ok(names)
 }
 
+/// The highest sequence of the archive, 0 where it has none: the clocks of a node start above it.
+///
+/// # Errors
+/// What the storage fails with.
+pub fn highest(storage: &dyn Storage) -> Result<u64, StoreError> {
+    Ok(list(storage)?.iter().map(|name| name.last).max().unwrap_or(0))
+}
+
 /// Archives a log from its tail up to `last_batch`, all of which is durable: a file for each segment that has records.
 /// Those that are there already are left as they are. Returns how many were made.
 ///

@@ -1,11 +1,16 @@
 //! The archive as a whole: golden bytes, everything told once whatever happens meanwhile, damage and gaps named.
 
+use std::io::Cursor;
+
 use super::format::{
     CHUNK_HEADER_BYTES, CHUNK_RECORDS_BYTES, HEADER_BYTES, Header, compressed_bytes, decode_chunk, encode_chunk,
 };
 use super::keep::list;
 use super::*;
 use crate::coin::{CoinId, CoinRecord, Months, Secret};
+use crate::store::backup::reader::BackupReader;
+use crate::store::backup::restore::fill;
+use crate::store::backup::snapshot::back_up_at_rest;
 use crate::store::control::Control;
 use crate::store::recovery::{Opened, initialise, logs::write_control_twice, open};
 use crate::store::storage::{Memory, Zeros};
@@ -294,6 +299,32 @@ fn a_log_that_is_made_anew_is_told_behind_the_one_before() {
     let names = list(&memory).unwrap();
     assert_eq!(names.iter().filter(|name| name.shard == 1).count(), 2, "{names:?}");
     assert_eq!(told(&memory, false, None), (expected, vec![]));
+}
+
+/// The archive that a directory is restored beside tells what the restore undid; what comes after it is told, too, and can
+/// be archived.
+#[test]
+fn beside_a_kept_archive_a_restored_directory_uses_no_sequence_again() {
+    let memory = directory();
+    Writer::start(&memory).commit_many(5);
+    let opened = open(&memory, 1, SMALL).unwrap();
+    let (_, backup) = back_up_at_rest(&memory, &opened, Vec::new(), 0, &mut |_, _| {}).unwrap();
+    Writer::start(&memory).commit_many(20);
+    open(&memory, 1, SMALL).unwrap();
+
+    let restored = Memory::new();
+    let end = fill(&restored, BackupReader::new(Cursor::new(backup)).unwrap(), &mut |_, _| {}).unwrap().end;
+    assert_eq!(end.sequence, 5);
+    make(&restored).unwrap();
+    for name in list(&memory).unwrap() {
+        let mut bytes = vec![0; memory.length(&name.path()).unwrap().unwrap() as usize];
+        memory.read_at(&name.path(), 0, &mut bytes).unwrap();
+        restored.replace(&name.path(), &bytes).unwrap();
+    }
+    Writer::start(&restored).commit_many(30);
+    open(&restored, 1, SMALL).unwrap();
+    assert_eq!(told(&restored, false, None), (commits(1..=55), vec![]));
+    assert_eq!(list(&restored).unwrap().last().map(|name| name.last), Some(55), "all of it is archived");
 }
 
 #[test]
