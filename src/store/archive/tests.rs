@@ -7,7 +7,7 @@ use super::format::{
 };
 use super::keep::list;
 use super::*;
-use crate::coin::{CoinId, CoinRecord, Months, Secret};
+use crate::coin::{CoinId, CoinRecord, Denomination, Months, Secret};
 use crate::store::backup::reader::BackupReader;
 use crate::store::backup::restore::fill;
 use crate::store::backup::snapshot::back_up_at_rest;
@@ -375,6 +375,68 @@ fn the_oldest_is_removed_beyond_either_bound() {
     assert_eq!(list(&memory).unwrap(), names[5..]);
     let begins = Missing::Batches { shard: 0, after: 0 };
     assert_eq!(told(&memory, false, None), (commits(names[5].first..=60), vec![begins]));
+}
+
+/// One file whose time nobody knows does not keep all that came after it.
+#[test]
+fn what_has_no_time_goes_with_the_next_that_has() {
+    let memory = directory();
+    Writer::start(&memory).commit_many(60);
+    open(&memory, 1, SMALL).unwrap();
+    let names = list(&memory).unwrap();
+    memory.flip(&names[0].path(), 9);
+    memory.flip(&names[3].path(), 9);
+    let retention = Retention { age_ms_max: 1000, ..FOREVER };
+    assert_eq!(retain(&memory, &retention, names[0].last + 1001).unwrap(), 0);
+    assert_eq!(retain(&memory, &retention, names[2].last + 1001).unwrap(), 3);
+    assert_eq!(list(&memory).unwrap(), names[3..]);
+    // A time to come is none.
+    assert_eq!(retain(&memory, &Retention { age_ms_max: 1, ..FOREVER }, names[5].first).unwrap(), 2);
+    assert_eq!(list(&memory).unwrap(), names[5..]);
+}
+
+/// What the coin files may still grow, and 64 MiB.
+fn reserve(memory: &Memory) -> u64 {
+    let grows = |den| files::COINS_BYTES - memory.taken_bytes(&files::coins(den)).unwrap();
+    Denomination::all().map(grows).sum::<u64>() + (64 << 20)
+}
+
+fn taken(memory: &Memory) -> u64 {
+    memory.data().len() as u64 * 512
+}
+
+#[test]
+fn on_a_full_disk_the_coin_files_have_their_room() {
+    let memory = directory();
+    let mut writer = Writer::start(&memory);
+    writer.commit_many(60);
+    writer.archive();
+    let names = list(&memory).unwrap();
+    writer.commit_many(5);
+    let full = writer.log.next_to_archive().expect("a full segment");
+    // Room for one more file, as large as a segment: nothing is removed.
+    let enough = taken(&memory) + reserve(&memory) + SMALL.segment_bytes;
+    memory.say_capacity(enough);
+    assert_eq!(keep(&memory, &full.source, full.last_batch).unwrap(), 1);
+    writer.log.archived(&full);
+    assert_eq!(list(&memory).unwrap()[..names.len()], names);
+
+    writer.commit_many(10);
+    let full = writer.log.next_to_archive().expect("a full segment");
+    let short = taken(&memory) + reserve(&memory) + SMALL.segment_bytes - 1;
+    memory.say_capacity(short);
+    assert_eq!(keep(&memory, &full.source, full.last_batch).unwrap(), 1);
+    writer.log.archived(&full);
+    assert_eq!(list(&memory).unwrap()[0], names[1], "the oldest went, and no other");
+
+    // Somebody else's files fill it: the archive helps nobody by giving itself up.
+    writer.commit_many(10);
+    let full = writer.log.next_to_archive().expect("a full segment");
+    let before = list(&memory).unwrap();
+    memory.say_capacity(reserve(&memory));
+    let error = keep(&memory, &full.source, full.last_batch).unwrap_err().to_string();
+    assert!(error.starts_with("cannot add to archive: 0 bytes of the disk are free, "), "{error}");
+    assert_eq!(memory.list(files::ARCHIVE).unwrap().len(), before.len(), "nothing is removed, nothing begun");
 }
 
 #[test]

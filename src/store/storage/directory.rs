@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use super::{Storage, Zeros};
+use nix::sys::statvfs::statvfs;
+
+use super::{Room, Storage, Zeros};
 use crate::store::error::StoreError;
 use crate::store::files;
 use crate::store::layout::{AlignedBytes, BLOCK_BYTES};
@@ -170,6 +172,22 @@ impl Storage for Directory {
         }
     }
 
+    fn room(&self, path: &str) -> Result<Room, StoreError> {
+        let full = self.root.join(path);
+        let disk = fs::metadata(&full).map_err(StoreError::io("look at", path))?.dev();
+        let left = statvfs(&full).map_err(|error| StoreError::io("look at", path)(error.into()))?;
+        Ok(Room { disk, free_bytes: left.blocks_available() * left.fragment_size() })
+    }
+
+    fn taken_bytes(&self, path: &str) -> Result<u64, StoreError> {
+        match fs::metadata(self.root.join(path)) {
+            // Blocks of 512 bytes, whatever those of the file system are.
+            Ok(metadata) => Ok(metadata.blocks() * 512),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(StoreError::io("look at", path)(error)),
+        }
+    }
+
     fn create(&self, path: &str, length: u64, zeros: Zeros) -> Result<(), StoreError> {
         self.forget();
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(self.root.join(path));
@@ -251,6 +269,19 @@ mod tests {
         directory.read_at("a/file", 4096, &mut block).unwrap();
         assert!(block.iter().all(|&byte| byte == 7));
         assert!(directory.read_at("a/file", 16_384, &mut block).is_err(), "a file that ends is an error");
+    }
+
+    #[test]
+    fn holes_take_no_room() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = Directory::open(place.path()).unwrap();
+        directory.create("file", 1 << 20, Zeros::Hole).unwrap();
+        assert_eq!((directory.taken_bytes("file").unwrap(), directory.taken_bytes("none").unwrap()), (0, 0));
+        directory.write_durably("file", 0, &[1; 8192]).unwrap();
+        assert!((8192..1 << 20).contains(&directory.taken_bytes("file").unwrap()));
+        let room = directory.room("").unwrap();
+        assert!(room.free_bytes > 0);
+        assert_eq!(directory.room("file").unwrap().disk, room.disk);
     }
 
     #[test]
