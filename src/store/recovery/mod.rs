@@ -98,6 +98,10 @@ fn make_durable(storage: &dyn Storage) -> Result<(), StoreError> {
         storage.sync_directory(&directory)?;
     }
     storage.sync_directory(files::LOGS)?;
+    // Its files were durable before they had their names.
+    if archive::is_there(storage)? {
+        storage.sync_directory(files::ARCHIVE)?;
+    }
     storage.sync_directory("")
 }
 

@@ -312,6 +312,15 @@ impl Storage for Memory {
         }
     }
 
+    fn read_whole(&self, path: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut disk = self.disk();
+        disk.alive("read", path)?;
+        let Ok(file) = disk.file("read", path) else { return Ok(None) };
+        let mut bytes = vec![0; file.length as usize];
+        assert!(file.read(0, &mut bytes), "a file has its length");
+        Ok(Some(bytes))
+    }
+
     fn data_from(&self, path: &str, offset: u64) -> Result<Option<u64>, StoreError> {
         let mut disk = self.disk();
         disk.alive("seek in", path)?;

@@ -19,6 +19,8 @@ use super::files::UNFINISHED;
 pub trait Storage: Sync {
     /// Fills `bytes` from the file, at `offset`. A file that ends before is an error.
     fn read_at(&self, path: &str, offset: u64, bytes: &mut [u8]) -> Result<(), StoreError>;
+    /// All bytes of a file that others may replace meanwhile: of the old one or of the new one. `None` where there is none.
+    fn read_whole(&self, path: &str) -> Result<Option<Vec<u8>>, StoreError>;
     /// Where the first data at or after `offset` begin, `None` where only a hole is left: a hint, holes may count as data.
     fn data_from(&self, path: &str, offset: u64) -> Result<Option<u64>, StoreError>;
     /// Writes `bytes` to the file, at `offset`; it grows where needed.
