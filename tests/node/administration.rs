@@ -210,7 +210,7 @@ fn without_its_journal_a_node_holds_nothing_but_makes_a_checkpoint_and_stops() {
     fs::remove_file(place.data.join(files::ADMIN_JOURNAL)).expect("a journal");
     fs::create_dir(place.data.join(files::ADMIN_JOURNAL)).expect("a folder in its place");
     assert!(place.admin(9, &["hold", "--locker", KEY, "--reason", "case 1"]).contains("admin.journal"));
-    assert!(place.json(&["suspended"])["holds"].as_array().is_some_and(Vec::is_empty));
+    assert!(place.json(&["suspended"])["suspended"]["holds"].as_array().is_some_and(Vec::is_empty));
     place.admin(0, &["checkpoint"]);
     place.admin(0, &["stop", "--reason", "the disk is full"]);
     let ended = node.waited();

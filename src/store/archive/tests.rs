@@ -14,7 +14,7 @@ use crate::store::backup::snapshot::back_up_at_rest;
 use crate::store::control::Control;
 use crate::store::recovery::{Opened, initialise, logs::write_control_twice, open};
 use crate::store::storage::{Memory, Zeros};
-use crate::store::wal::{Change, Commit, Geometry, Log, PlaceKind, record_bytes};
+use crate::store::wal::{Change, Commit, FullSegment, Geometry, Log, PlaceKind, record_bytes};
 
 const SMALL: Geometry =
     Geometry { segment_bytes: 32 << 10, segments: 3, batch_bytes_max: 8 << 10, record_bytes_max: record_bytes(200, 1) };
@@ -65,6 +65,16 @@ impl<'a> Writer<'a> {
 
     fn commit_many(&mut self, count: u64) {
         (0..count).for_each(|_| self.commit(150));
+    }
+
+    /// Commits until there is a segment to be archived.
+    fn commit_until_full(&mut self) -> FullSegment {
+        loop {
+            self.commit(150);
+            if let Some(full) = self.log.next_to_archive() {
+                return full;
+            }
+        }
     }
 
     fn mark(&mut self) {
@@ -415,7 +425,7 @@ fn what_has_no_time_goes_with_the_next_that_has() {
     assert_eq!(retain(&memory, &retention, names[2].last + 1001).unwrap(), 3);
     assert_eq!(list(&memory).unwrap(), names[3..]);
     // A time to come is none.
-    assert_eq!(retain(&memory, &Retention { age_ms_max: 1, ..FOREVER }, names[5].first).unwrap(), 2);
+    assert_eq!(retain(&memory, &Retention { age_ms_max: 0, ..FOREVER }, names[5].first).unwrap(), 2);
     assert_eq!(list(&memory).unwrap(), names[5..]);
 }
 
@@ -436,8 +446,7 @@ fn on_a_full_disk_the_coin_files_have_their_room() {
     writer.commit_many(60);
     writer.archive();
     let names = list(&memory).unwrap();
-    writer.commit_many(5);
-    let full = writer.log.next_to_archive().expect("a full segment");
+    let full = writer.commit_until_full();
     // Room for one more file, as large as a segment: nothing is removed.
     let enough = taken(&memory) + reserve(&memory) + SMALL.segment_bytes;
     memory.say_capacity(enough);
@@ -445,8 +454,7 @@ fn on_a_full_disk_the_coin_files_have_their_room() {
     writer.log.archived(&full);
     assert_eq!(list(&memory).unwrap()[..names.len()], names);
 
-    writer.commit_many(10);
-    let full = writer.log.next_to_archive().expect("a full segment");
+    let full = writer.commit_until_full();
     let short = taken(&memory) + reserve(&memory) + SMALL.segment_bytes - 1;
     memory.say_capacity(short);
     assert_eq!(keep(&memory, &full.source, full.last_batch).unwrap(), 1);
@@ -454,10 +462,9 @@ fn on_a_full_disk_the_coin_files_have_their_room() {
     assert_eq!(list(&memory).unwrap()[0], names[1], "the oldest went, and no other");
 
     // Somebody else's files fill it: the archive helps nobody by giving itself up.
-    writer.commit_many(10);
-    let full = writer.log.next_to_archive().expect("a full segment");
+    let full = writer.commit_until_full();
     let before = list(&memory).unwrap();
-    memory.say_capacity(reserve(&memory));
+    memory.say_capacity(0);
     let error = keep(&memory, &full.source, full.last_batch).unwrap_err().to_string();
     assert!(error.starts_with("cannot add to archive: 0 bytes of the disk are free, "), "{error}");
     assert_eq!(memory.list(files::ARCHIVE).unwrap().len(), before.len(), "nothing is removed, nothing begun");
