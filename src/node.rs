@@ -25,7 +25,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use crate::config::Config;
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::reactor::Limits;
-use crate::reactor::archiver::Archiver;
+use crate::reactor::archiver::{Archiver, retain};
 use crate::reactor::counters::Counters;
 use crate::reactor::desk::Desk;
 use crate::reactor::disk::ShardFiles;
@@ -194,6 +194,8 @@ impl Node {
         let has_archive = options.settings.archive;
         if has_archive {
             archive::make(&*directory)?;
+            // Before recovery, which adds to it: so lower bounds make room on a disk that is full.
+            retain(&*directory, &options.retention);
         } else if archive::is_there(&*directory)? {
             log::warn!("the archive is off: what it has is kept, and while the node runs nothing is added");
         }

@@ -14,9 +14,10 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::thread;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use hyper::body::{Body, Bytes, Frame};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use super::Identity;
@@ -33,6 +34,9 @@ pub const RATES: RangeInclusive<u64> = 1..=1_000_000;
 /// Bytes sent at once, and how many of these wait for who asked.
 const CHUNK_BYTES: usize = 256 << 10;
 const CHUNKS_MAX: usize = 4;
+/// How long who asked may take nothing, and how often it is looked whether he does: meanwhile nobody else has a backup.
+const PATIENCE: Duration = Duration::from_secs(30);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
 /// Bytes of a refusal that are read.
 const REFUSAL_BYTES_MAX: u64 = 4096;
 
@@ -68,11 +72,11 @@ impl Backups {
         *self.node.lock().expect("nobody panics with it") = None;
     }
 
-    /// Begins a backup, at so many MiB of pages a second.
+    /// Begins a backup, at so many MiB of pages a second. Should it be given up on its way, `given_up` hears why.
     ///
     /// # Errors
     /// Why there will be none, in a line.
-    pub fn begin(&self, rate: u64) -> Result<Chunks, String> {
+    pub fn begin(&self, rate: u64, given_up: impl FnOnce(&str) + Send + 'static) -> Result<Chunks, String> {
         let node = self.node.lock().expect("nobody panics with it").clone();
         let Some(Serving { desk, directory }) = node else { return Err("the node does not serve".to_string()) };
         let (sender, chunks) = mpsc::channel(CHUNKS_MAX);
@@ -82,8 +86,10 @@ impl Backups {
             let taking = taking.try_lock();
             // Who asked waits for this.
             let _ = begun.send(taking.is_ok());
-            if taking.is_ok() {
-                back_up(&desk, &directory, identity, rate, sender);
+            if taking.is_ok()
+                && let Err(why) = back_up(&desk, &directory, identity, rate, sender)
+            {
+                given_up(&why);
             }
         };
         thread::Builder::new().name("backup".to_string()).spawn(work).map_err(|error| error.to_string())?;
@@ -94,7 +100,13 @@ impl Backups {
     }
 }
 
-fn back_up(desk: &Desk, directory: &Directory, identity: Identity, rate: u64, sender: Sender<Bytes>) {
+fn back_up(
+    desk: &Desk,
+    directory: &Directory,
+    identity: Identity,
+    rate: u64,
+    sender: Sender<Bytes>,
+) -> Result<(), String> {
     let Identity { raida_id, coin_id } = identity;
     let plan = BackupPlan {
         whose: Whose { raida_id, coin_id },
@@ -103,16 +115,35 @@ fn back_up(desk: &Desk, directory: &Directory, identity: Identity, rate: u64, se
         bytes_per_second: rate << 20,
     };
     let mut ask = |shard: ShardId, question| desk.ask_backup(shard.index(), question).blocking_recv().ok();
-    let out = ChunkWriter { sender: sender.clone(), chunk: Vec::with_capacity(CHUNK_BYTES) };
+    let out = ChunkWriter { sender: sender.clone(), chunk: Vec::with_capacity(CHUNK_BYTES), patience: PATIENCE };
     match take_backup(&mut ask, directory, &plan, out) {
         Ok(end) => {
             log::info!("backup: {} pages and {} log records at sequence {}", end.pages, end.records, end.sequence);
+            Ok(())
         }
         Err(error) => {
-            log::error!("backup given up: {error}");
+            let why = error.to_string();
+            log::error!("backup given up: {why}");
             // Who is gone needs no reason.
-            let _ = sender.blocking_send(given_up(&error.to_string()).into());
+            let _ = send(&sender, given_up(&why).into(), PATIENCE);
+            Err(why)
         }
+    }
+}
+
+/// Sends a piece, as soon as there is room for it.
+fn send(sender: &Sender<Bytes>, mut chunk: Bytes, patience: Duration) -> io::Result<()> {
+    let until = Instant::now() + patience;
+    loop {
+        chunk = match sender.try_send(chunk) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Closed(_)) => return Err(io::Error::other("who asked for it is gone")),
+            Err(TrySendError::Full(_)) if Instant::now() >= until => {
+                return Err(io::Error::other(format!("who asked for it took nothing for {} s", patience.as_secs())));
+            }
+            Err(TrySendError::Full(chunk)) => chunk,
+        };
+        thread::sleep(BETWEEN_LOOKS);
     }
 }
 
@@ -120,6 +151,7 @@ fn back_up(desk: &Desk, directory: &Directory, identity: Identity, rate: u64, se
 struct ChunkWriter {
     sender: Sender<Bytes>,
     chunk: Vec<u8>,
+    patience: Duration,
 }
 
 impl Write for ChunkWriter {
@@ -137,7 +169,7 @@ impl Write for ChunkWriter {
             return Ok(());
         }
         let chunk = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK_BYTES));
-        self.sender.blocking_send(chunk.into()).map_err(|_| io::Error::other("who asked for it is gone"))
+        send(&self.sender, chunk.into(), self.patience)
     }
 }
 
@@ -251,7 +283,7 @@ mod tests {
     #[test]
     fn what_is_written_comes_in_pieces_and_whole() {
         let (sender, mut chunks) = mpsc::channel(8);
-        let mut out = ChunkWriter { sender, chunk: Vec::new() };
+        let mut out = ChunkWriter { sender, chunk: Vec::new(), patience: PATIENCE };
         let bytes: Vec<u8> = (0..600_000u32).map(|number| number as u8).collect();
         out.write_all(&bytes).unwrap();
         out.flush().unwrap();
@@ -268,13 +300,22 @@ mod tests {
     fn who_is_gone_ends_the_backup() {
         let (sender, chunks) = mpsc::channel(8);
         drop(chunks);
-        let mut out = ChunkWriter { sender, chunk: Vec::new() };
+        let mut out = ChunkWriter { sender, chunk: Vec::new(), patience: PATIENCE };
         assert!(out.write_all(&[0; CHUNK_BYTES]).is_err());
+    }
+
+    #[test]
+    fn who_takes_nothing_ends_the_backup() {
+        let (sender, _chunks) = mpsc::channel(2);
+        let mut out = ChunkWriter { sender, chunk: Vec::new(), patience: Duration::from_millis(20) };
+        out.write_all(&[0; 2 * CHUNK_BYTES]).unwrap();
+        let error = out.write_all(&[0; CHUNK_BYTES]).unwrap_err().to_string();
+        assert!(error.contains("took nothing"), "{error}");
     }
 
     #[test]
     fn a_node_that_does_not_serve_gives_none() {
         let backups = Backups::new(Identity { raida_id: 1, coin_id: 6 });
-        assert_eq!(backups.begin(1).err().as_deref(), Some("the node does not serve"));
+        assert_eq!(backups.begin(1, |_| ()).err().as_deref(), Some("the node does not serve"));
     }
 }

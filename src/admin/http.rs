@@ -266,9 +266,13 @@ fn backup(who: Who, desks: &Desks, query: Option<&str>) -> Answer {
     if let Err(refusal) = operator.note_backup(who) {
         return refused(refusal);
     }
-    match desks.backups.begin(rate) {
+    let journal = Arc::clone(&operator);
+    match desks.backups.begin(rate, move |why| journal.note_no_backup(who, why)) {
         Ok(chunks) => typed("application/octet-stream", Either::Right(chunks)),
-        Err(why) => plain(StatusCode::CONFLICT, &format!("{why}\n")),
+        Err(why) => {
+            operator.note_no_backup(who, &why);
+            plain(StatusCode::CONFLICT, &format!("{why}\n"))
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! The order of an act: a line of the journal; the file `suspended`, where the act is to outlast the node; the shards; the
 //! answer. So nothing is done that the journal does not tell, what was said to be held is held after any crash, and who
-//! goes away before the answer changes nothing about the act.
+//! goes away before the answer changes nothing about the act. Checkpoint and stop alone go on without the journal: they
+//! are what helps when the disk is full.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use crate::shard::partition::page_owner;
 use crate::shard::suspensions::{Held, Suspensions};
 use crate::store::journal::{self, Entry};
 use crate::store::storage::Directory;
-use crate::store::suspended::{Cause, Hold, Pause, Suspended, Who};
+use crate::store::suspended::{Cause, HOLDS_MAX, Hold, Pause, Suspended, Who};
 use crate::wire::request::is_locker_key;
 
 use super::bounds;
@@ -100,7 +101,7 @@ impl Operator {
             Request::Pause { coin, reason } => self.pause(by, coin, reason, state).await,
             Request::Resume { coin, reason } => self.resume(by, coin, &reason, state).await,
             Request::Checkpoint => {
-                self.note(by, "checkpoint", "", "", None)?;
+                self.note_if_possible(by, "checkpoint", "", "", None);
                 self.tell(by, "checkpoint", "", Act::Checkpoint).await?;
                 Ok(Answer::Done("everything committed is in its place".to_string()))
             }
@@ -111,14 +112,16 @@ impl Operator {
                     return Err(Conflict("the pages are being read already".to_string()));
                 }
                 self.note(by, "verify", "", "", None)?;
-                self.verifying.start(pages_per_second).map_err(|error| Failed(error.to_string()))?;
+                let started = self.verifying.start(pages_per_second);
+                started.map_err(|error| self.not_done(by, "verify", "", Failed(error.to_string())))?;
                 Ok(Answer::Verified(self.verifying.state()))
             }
             Request::Stop { reason } => {
-                self.note(by, "stop", "", checked(&reason, false)?, None)?;
+                self.note_if_possible(by, "stop", "", checked(&reason, false)?, None);
                 log::info!("uid {} stops the node", by.uid);
                 // The main thread waits for this signal and for nothing else: there is one way to stop.
-                kill(Pid::this(), Signal::SIGTERM).map_err(|error| Failed(error.to_string()))?;
+                let sent = kill(Pid::this(), Signal::SIGTERM);
+                sent.map_err(|error| self.not_done(by, "stop", "", Failed(error.to_string())))?;
                 Ok(Answer::Done("the node answers what is in flight and ends".to_string()))
             }
         }
@@ -130,6 +133,9 @@ impl Operator {
         checked(&reason, true)?;
         if let Some(hold) = state.suspended.holds.iter().find(|hold| hold.held == held) {
             return Err(Conflict(format!("{} is held already: {}", told(held), hold.cause.reason)));
+        }
+        if state.suspended.holds.len() >= HOLDS_MAX {
+            return Err(Conflict(format!("{HOLDS_MAX} lockers are held, which is as many as can be")));
         }
         let mut changed = state.suspended.clone();
         changed.holds.push(Hold { held, cause: cause(by, &reason) });
@@ -218,9 +224,7 @@ impl Operator {
     ) -> Result<Answer, Refusal> {
         self.note(by, act, what, reason, None)?;
         if let Err(error) = changed.save(&*self.directory) {
-            let error = error.to_string();
-            self.note(by, act, what, "", Some(&error))?;
-            return Err(Failed(error));
+            return Err(self.not_done(by, act, what, Failed(error.to_string())));
         }
         state.suspended = changed;
         log::warn!("uid {}: {act} {what}: {reason}", by.uid);
@@ -273,8 +277,8 @@ impl Operator {
         self.desk.ask(shard as usize, Question::Disconnect { slot, generation, answer: sender });
         match timeout_at(Instant::now() + PATIENCE, answer).await {
             Ok(Ok(true)) => Ok(Answer::Done(format!("{name} is closed"))),
-            Ok(Ok(false)) => Err(gone()),
-            _ => Err(Failed(format!("shard {shard} does not answer"))),
+            Ok(Ok(false)) => Err(self.not_done(by, "disconnect", name, gone())),
+            _ => Err(self.not_done(by, "disconnect", name, Failed(format!("shard {shard} does not answer")))),
         }
     }
 
@@ -295,8 +299,7 @@ impl Operator {
                 Ok(Err(_gone)) => format!("shard {shard} is gone"),
                 Err(_late) => format!("shard {shard} has not done it yet; it will when what is in its way is through"),
             };
-            self.note(by, act, what, "", Some(&failed))?;
-            return Err(Failed(failed));
+            return Err(self.not_done(by, act, what, Failed(failed)));
         }
         Ok(())
     }
@@ -307,6 +310,26 @@ impl Operator {
     /// When the journal cannot be written.
     pub fn note_backup(&self, by: Who) -> Result<(), Refusal> {
         self.note(by, "backup", "", "", None)
+    }
+
+    /// Notes why somebody has no whole backup after all.
+    pub fn note_no_backup(&self, by: Who, why: &str) {
+        self.note_if_possible(by, "backup", "", "", Some(why));
+    }
+
+    /// Notes why an act was not done though it is in the journal; gives the refusal back.
+    fn not_done(&self, by: Who, act: &str, what: &str, refusal: Refusal) -> Refusal {
+        let (Wrong(why) | Conflict(why) | Failed(why)) = &refusal;
+        self.note_if_possible(by, act, what, "", Some(why));
+        refusal
+    }
+
+    /// Writes a line of the journal; where that cannot be done the log has it alone.
+    fn note_if_possible(&self, by: Who, act: &str, what: &str, reason: &str, failed: Option<&str>) {
+        if let Err(Wrong(error) | Conflict(error) | Failed(error)) = self.note(by, act, what, reason, failed) {
+            let failed = failed.unwrap_or("-");
+            log::error!("not in the journal, as {error}: {act} {what} by uid {}: {reason}, failed: {failed}", by.uid);
+        }
     }
 
     /// Writes a line of the journal.

@@ -1,13 +1,14 @@
 //! `raida backup`: one file with everything that a node has.
 
-use std::fs::{self, File, OpenOptions};
+use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, BufWriter};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{ArgGroup, Args};
 use indicatif::{ProgressBar, ProgressStyle};
+use tempfile::NamedTempFile;
 
 use raida::admin::backup::{FetchError, RATE_DEFAULT, RATES, fetch};
 use raida::store::backup::End;
@@ -74,7 +75,7 @@ fn back_up_directory(data: &Path, to: &Path) -> Result<(), Failure> {
     let opened = open_as_it_is(&directory).map_err(|error| data_failure(error, data))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
     let (bar, mut progress) = progress_bar();
-    let written = back_up_at_rest(&directory, &opened, BufWriter::new(&file.file), now, &mut progress);
+    let written = back_up_at_rest(&directory, &opened, BufWriter::new(file.file.as_file()), now, &mut progress);
     bar.finish_and_clear();
     let (end, _) = written.map_err(|error| data_failure(error, data))?;
     let length = file.finish(ExitStatus::Machine)?;
@@ -85,7 +86,7 @@ fn back_up_directory(data: &Path, to: &Path) -> Result<(), Failure> {
 fn back_up_node(socket: &Path, to: &Path, rate: u64) -> Result<(), Failure> {
     let file = NewFile::create(to)?;
     let bar = ProgressBar::new_spinner().with_style(bytes_style());
-    let fetched = fetch(socket, rate, &mut &file.file, &mut |bytes| bar.set_position(bytes));
+    let fetched = fetch(socket, rate, &mut file.file.as_file(), &mut |bytes| bar.set_position(bytes));
     bar.finish_and_clear();
     fetched.map_err(|error| {
         let status = match &error {
@@ -112,11 +113,12 @@ fn summary(end: &End, length: u64) -> String {
     )
 }
 
-/// A file that has its name only when it is complete; what is left of one that is not is removed.
+/// A file that has its name only when it is complete; what is left of one that is not is removed. Until then its name is
+/// one that nobody can guess and that no other run uses: whoever may write in the directory cannot have put a file or a
+/// link there to receive every secret.
 struct NewFile {
     to: PathBuf,
-    unfinished: PathBuf,
-    file: File,
+    file: NamedTempFile,
 }
 
 impl NewFile {
@@ -126,18 +128,18 @@ impl NewFile {
         if to.try_exists().map_err(failure)? {
             return Err(Failure::new(ExitStatus::Usage, format!("{} is there already", to.display())));
         }
-        let mut unfinished = to.as_os_str().to_os_string();
-        unfinished.push(UNFINISHED);
-        let unfinished = PathBuf::from(unfinished);
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&unfinished);
-        Ok(Self { to: to.to_path_buf(), unfinished, file: file.map_err(failure)? })
+        let mut prefix = to.file_name().map_or_else(OsString::new, OsString::from);
+        prefix.push(".");
+        // For its owner alone, and never over a file that is there.
+        let file = tempfile::Builder::new().prefix(&prefix).suffix(UNFINISHED).tempfile_in(parent(to));
+        Ok(Self { to: to.to_path_buf(), file: file.map_err(failure)? })
     }
 
     /// Reads the backup back, makes it durable and gives it its name; returns its length. One that is not whole ends with
     /// `status`.
     fn finish(mut self, status: ExitStatus) -> Result<u64, Failure> {
         let name = self.to.to_string_lossy().into_owned();
-        let length = check(&mut self.file).map_err(|error| match error {
+        let length = check(self.file.as_file_mut()).map_err(|error| match error {
             StoreError::DamagedBackup { why } => Failure::new(status, format!("there is no backup: {why}")),
             error => store_failure(error),
         })?;
@@ -145,24 +147,23 @@ impl NewFile {
         Ok(length)
     }
 
-    fn put_in_place(&self) -> io::Result<()> {
-        let parent = self.to.parent().filter(|parent| !parent.as_os_str().is_empty());
-        self.file.sync_all()?;
-        fs::rename(&self.unfinished, &self.to)?;
-        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+    fn put_in_place(self) -> io::Result<()> {
+        self.file.as_file().sync_all()?;
+        self.file.persist_noclobber(&self.to).map_err(|refused| refused.error)?;
+        File::open(parent(&self.to))?.sync_all()
     }
 }
 
-impl Drop for NewFile {
-    fn drop(&mut self) {
-        // Gone if it has its name.
-        let _ = fs::remove_file(&self.unfinished);
-    }
+/// The directory of a file.
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
@@ -172,10 +173,30 @@ mod tests {
         let to = place.path().join("file");
         let mut file = NewFile::create(&to).unwrap();
         file.file.write_all(b"RBK1").unwrap();
+        let mode = file.file.as_file().metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
         let failure = file.finish(ExitStatus::NoAnswer).unwrap_err();
         assert!(failure.status == ExitStatus::NoAnswer && failure.line.contains("too short"), "{failure:?}");
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
         fs::write(&to, "mine").unwrap();
         assert_eq!(NewFile::create(&to).err().map(|failure| failure.status), Some(ExitStatus::Usage));
+    }
+
+    #[test]
+    fn what_somebody_put_there_is_neither_written_nor_removed() {
+        let place = tempfile::tempdir().unwrap();
+        let (to, victim) = (place.path().join("file"), place.path().join("victim"));
+        let planted = place.path().join("file.new");
+        fs::write(&victim, "mine").unwrap();
+        std::os::unix::fs::symlink(&victim, &planted).unwrap();
+        let (mut first, second) = (NewFile::create(&to).unwrap(), NewFile::create(&to).unwrap());
+        first.file.write_all(b"secret").unwrap();
+        drop(second);
+        assert_eq!(fs::read(first.file.path()).unwrap(), b"secret", "a second run leaves the first one's alone");
+        // Whoever is second finds the name taken, and replaces nothing.
+        fs::write(&to, "the other's").unwrap();
+        assert_eq!(first.put_in_place().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!((fs::read(&victim).unwrap(), fs::read(&to).unwrap()), (b"mine".to_vec(), b"the other's".to_vec()));
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 3);
     }
 }

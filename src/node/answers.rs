@@ -12,6 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::calendar::{DAY_MS, HOUR_MS};
+use crate::reactor::archiver::join_or_leave;
 use crate::reactor::desk::Desk;
 use crate::shard::counters::Counters;
 use crate::store::archive::answers::{Answers, UNKNOWN};
@@ -65,8 +66,8 @@ impl AnswerKeeper {
     }
 
     fn join(&mut self) {
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            log::error!("the thread that keeps answers panicked");
+        if let Some(thread) = self.thread.take() {
+            join_or_leave(thread);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Whole nodes in this process: what is answered is there after a stop, after a fall, and for any number of shards.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
 
@@ -218,6 +219,23 @@ fn a_second_node_is_refused() {
     let error = Node::start(nowhere).err().unwrap();
     assert!(error.to_string().contains("processor 1023"), "{error}");
     node.stop().unwrap();
+}
+
+/// Where a disk is so full that recovery fails, lower bounds of the archive must help: they count before it.
+#[test]
+fn the_archive_is_kept_within_its_bounds_before_recovery() {
+    let data = directory(&[]);
+    let archive = data.path().join("archive");
+    let old = archive.join("00000000000000000001-00000000000000000009-00.log");
+    fs::create_dir(&archive).unwrap();
+    fs::write(&old, [0; 100]).unwrap();
+    fs::remove_file(data.path().join("coins/14.pages")).unwrap();
+    let options = options(data.path(), 1);
+    Node::start(options.clone()).err().unwrap();
+    assert!(old.exists());
+    let retention = Retention { bytes_max: 99, ..options.retention };
+    Node::start(NodeOptions { retention, ..options }).err().unwrap();
+    assert!(!old.exists());
 }
 
 #[test]

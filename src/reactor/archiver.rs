@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::shard::interface::{DiskDone, DiskError, DiskOp, ShardId};
 use crate::store::archive::{self, Retention};
@@ -17,28 +17,31 @@ use crate::store::wal::FullSegment;
 
 use super::stage::StageBoard;
 
+/// How long a stopping node waits for a thread whose disk may hang, and how often it looks.
+const LEAVE_AFTER: Duration = Duration::from_secs(5);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
+
 /// What the archiver is told to do.
 enum Order {
     Keep { full: FullSegment, board: Arc<StageBoard>, shard: ShardId, done: Sender<DiskDone> },
     End,
 }
 
-/// The thread. Dropping it ends it, after the segment under way.
+/// The thread. Dropping it ends it, after the segment under way; where the disk hangs it is left to itself.
 pub struct Archiver {
     orders: Sender<Order>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Archiver {
-    /// Starts the thread over a data directory that has an archive. It removes at once what is beyond `retention`, and
-    /// whenever it has added something.
+    /// Starts the thread over a data directory that has an archive. Whenever it has added something it removes what is
+    /// beyond `retention`.
     ///
     /// # Errors
     /// When the system has no thread.
     pub fn start<S: Storage + Send + 'static>(storage: Arc<S>, retention: Retention) -> io::Result<Self> {
         let (orders, taken) = mpsc::channel();
         let thread = thread::Builder::new().name("archiver".to_string()).spawn(move || {
-            retain(&*storage, &retention);
             for order in taken {
                 let Order::Keep { full, board, shard, done } = order else { return };
                 let kept = archive::keep(&*storage, &full.source, full.last_batch);
@@ -64,11 +67,26 @@ impl Drop for Archiver {
     fn drop(&mut self) {
         // Both fail only where the thread is no more.
         self.orders.send(Order::End).unwrap_or_default();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            log::error!("the archiver panicked");
+        if let Some(thread) = self.thread.take() {
+            join_or_leave(thread);
         }
+    }
+}
+
+/// Waits for a thread to end, for some seconds: one whose disk hangs is left to itself, as it would hold up the end of a
+/// node. Nothing depends on what it still does: a crash may end it anywhere.
+pub fn join_or_leave(thread: JoinHandle<()>) {
+    let name = thread.thread().name().unwrap_or("a thread").to_string();
+    let until = Instant::now() + LEAVE_AFTER;
+    while !thread.is_finished() {
+        if Instant::now() >= until {
+            log::error!("{name}: its disk hangs: it is left to itself");
+            return;
+        }
+        thread::sleep(BETWEEN_LOOKS);
+    }
+    if thread.join().is_err() {
+        log::error!("{name} panicked");
     }
 }
 
@@ -102,7 +120,8 @@ impl Tray {
     }
 }
 
-fn retain(storage: &dyn Storage, retention: &Retention) {
+/// Removes what is beyond the bounds, and says so.
+pub fn retain(storage: &dyn Storage, retention: &Retention) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
     match archive::retain(storage, retention, now) {
         Ok(0) => {}
@@ -114,6 +133,7 @@ fn retain(storage: &dyn Storage, retention: &Retention) {
 fn disk_error(error: &StoreError) -> DiskError {
     log::error!("{error}");
     let errno = match error {
+        StoreError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => Some(libc::ENOSPC),
         StoreError::Io { source, .. } => source.raw_os_error(),
         _ => None,
     };

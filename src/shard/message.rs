@@ -136,6 +136,8 @@ pub struct Visit {
     pub locks: Vec<(Resource, Mode)>,
     /// What else is asked.
     pub ask: Ask,
+    /// How many coins the answer to a question may name.
+    pub coins_max: usize,
     /// Whether the locks are kept for an apply or a release; else they are given back with the answer.
     pub keep: bool,
     /// The sender's logical clock.

@@ -104,6 +104,8 @@ pub struct Shard {
     // As coordinator.
     tasks: Slab<Option<Box<Task>>>,
     pub(crate) coins_in_flight: usize,
+    /// Coins that answers to questions name, but for the few that each may.
+    pub(crate) coins_named: usize,
     committing: VecDeque<(Ticket, u32)>,
     waiting_for_log: VecDeque<u32>,
     /// Room in the log may have come for them.
@@ -211,6 +213,7 @@ impl Shard {
 
     /// The end of a turn: batches are closed.
     fn turn(&mut self, now: Now, effects: &mut Effects<'_>) {
+        self.mind_archive(now);
         self.retry_waiting_for_log(now, effects);
         self.run(now, effects);
         self.write_log(now, effects);
@@ -328,7 +331,7 @@ impl Shard {
     /// Until when the driver may sleep, on [`Now::monotonic_us`]'s clock; `None`: until something happens.
     pub fn wake_at_us(&self) -> Option<u64> {
         // Whatever else a shard waits for comes as an input.
-        self.mark_at_us.into_iter().chain(self.archive.again_at_us()).min()
+        self.mark_at_us.into_iter().chain(self.archive.wake_at_us()).min()
     }
 
     /// Whether everything is on disk and nothing is left to do, after [`Input::Shutdown`].

@@ -507,6 +507,7 @@ impl World {
         let now = Now { monotonic_us: self.monotonic_us, unix_ms: self.unix_ms };
         let entropy = &mut Recording { random: &mut self.random, drawn: &mut self.drawn };
         self.shards[shard as usize].step(now, entropy, input, &mut out);
+        self.archive_has_failed |= self.shards[shard as usize].archive_is_failing();
         for reply in out.replies {
             self.digest = mix(self.digest, reply.token, &out.bytes[reply.start..reply.end]);
             let before = self.answers.insert(reply.token, out.bytes[reply.start..reply.end].to_vec());
@@ -544,7 +545,6 @@ impl World {
             // A disk of its own, as it were.
             DiskOp::Archive(_) if self.archive_fails > 0 => {
                 self.archive_fails -= 1;
-                self.archive_has_failed = true;
                 Some(ENOSPC)
             }
             DiskOp::Archive(full) => archive::keep(&self.storage, &full.source, full.last_batch).err().map(|_| EIO),

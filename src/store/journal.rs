@@ -1,8 +1,8 @@
 //! What the operator did, told for ever: the file `admin.journal`, a line of JSON an act: orders to a node that serves, and
 //! what changes a directory that none serves, such as `mint`. So the coins that are in no log came with one of its lines.
 //!
-//! A line is durable before its act begins: nothing is done that is not in it. What could not be done, though its line
-//! was written, has a second line that says why. No locker's key is in it; which locker an act was about, its
+//! A line is durable before its act begins: nothing is done that is not in it, but for checkpoint and stop where it cannot
+//! be written. What could not be done, though its line was written, has a second line that says why. No locker's key is in it; which locker an act was about, its
 //! fingerprint tells ([`Held::fingerprint`](super::suspended::Held::fingerprint)).
 //!
 //! Lines are only added. A crash may leave the last one torn: what comes next begins a new one.

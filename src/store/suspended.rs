@@ -17,6 +17,9 @@ use super::files;
 use super::storage::Storage;
 use crate::coin::TradeCoin;
 
+/// How many holds there may be: they fit into a backup, whatever their reasons are.
+pub const HOLDS_MAX: usize = 10_000;
+
 const HEAD: &str = "raida suspensions, format 1, crc32c ";
 
 /// What a hold is on. No secret can be told from it.
@@ -96,9 +99,7 @@ impl Suspended {
     /// # Errors
     /// [`StoreError::DamagedFile`], or what the storage fails with.
     pub fn load(storage: &dyn Storage) -> Result<Option<Self>, StoreError> {
-        let Some(length) = storage.length(files::SUSPENDED)? else { return Ok(None) };
-        let mut bytes = vec![0; length as usize];
-        storage.read_at(files::SUSPENDED, 0, &mut bytes)?;
+        let Some(bytes) = storage.read_whole(files::SUSPENDED)? else { return Ok(None) };
         let damaged = |why| StoreError::DamagedFile { path: files::SUSPENDED.to_string(), why };
         Self::decode(&bytes).map(Some).map_err(damaged)
     }

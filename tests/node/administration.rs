@@ -8,6 +8,8 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use raida::store::files;
+use raida::store::storage::Directory;
+use raida::store::suspended::{Cause, HOLDS_MAX, Held, Hold, Suspended, Who};
 use serde_json::Value;
 
 use crate::program::{Node, command, ends_with, field, minted, raida, text};
@@ -234,8 +236,41 @@ fn connections_bounds_checkpoint_verify_and_the_end() {
     let (node, ready) = place.serve();
     assert_eq!(field(&ready, "recovered"), "0");
     assert!(node.stop().status.success());
-    let acts: Vec<Value> = place.journal().iter().map(|line| line["act"].clone()).collect();
-    assert_eq!(acts, ["disconnect", "disconnect", "set", "set", "checkpoint", "verify", "stop"]);
+    let journal = place.journal();
+    let acts: Vec<&Value> = journal.iter().map(|line| &line["act"]).collect();
+    assert_eq!(acts, ["disconnect", "disconnect", "disconnect", "set", "set", "checkpoint", "verify", "stop"]);
+    // What was gone already was not closed, and the journal says so.
+    assert_eq!((&journal[1]["failed"], &journal[2]["what"]), (&Value::Null, &journal[1]["what"]));
+    assert_eq!(journal[2]["failed"], format!("{name} is no longer there"));
+}
+
+/// As on a full disk: what helps goes on, what must be in the journal does not.
+#[test]
+fn without_its_journal_a_node_holds_nothing_but_makes_a_checkpoint_and_stops() {
+    let place = Place::new();
+    let (node, _) = place.serve();
+    fs::remove_file(place.data.join(files::ADMIN_JOURNAL)).expect("a journal");
+    fs::create_dir(place.data.join(files::ADMIN_JOURNAL)).expect("a folder in its place");
+    assert!(place.admin(9, &["hold", "--locker", KEY, "--reason", "case 1"]).contains("admin.journal"));
+    assert!(place.json(&["suspended"])["suspended"]["holds"].as_array().is_some_and(Vec::is_empty));
+    place.admin(0, &["checkpoint"]);
+    place.admin(0, &["stop", "--reason", "the disk is full"]);
+    let ended = node.waited();
+    assert!(ended.status.success() && ended.said.contains("not in the journal"), "{ended:?}");
+}
+
+#[test]
+fn a_node_holds_no_more_than_a_backup_takes() {
+    let place = Place::new();
+    let by = Who { uid: 0, pid: 1 };
+    let cause = Cause { reason: "case 1".to_owned(), since_unix_ms: 0, by };
+    let held = |number: usize| Held::Locker((number as u128).to_be_bytes());
+    let holds = (0..HOLDS_MAX).map(|number| Hold { held: held(number), cause: cause.clone() }).collect();
+    let directory = Directory::open(&place.data).expect("a data directory");
+    Suspended { salt: [7; 16], holds, pauses: Vec::new() }.save(&directory).expect("a disk");
+    drop(directory);
+    let (_node, _) = place.serve();
+    assert!(place.admin(1, &["hold", "--locker", KEY, "--reason", "case 2"]).contains("10000 lockers are held"));
 }
 
 #[test]

@@ -354,7 +354,7 @@ fn an_unanswered_request_keeps_both_secrets_until_it_is_settled() {
                 let owner = Owner::new();
                 let before = owner.node.state().coins.clone();
                 owner.fault(kind, fault);
-                let error = owner.run(&format!("{transport} --timeout 0.05 {line}")).unwrap_err();
+                let error = owner.run(&format!("{transport} --timeout 0.3 {line}")).unwrap_err();
                 assert!(matches!(error, Error::Timeout(_)), "{line}: {error}");
                 let after = owner.node.state().coins.clone();
                 assert_eq!(before != after, carried_out);
@@ -380,7 +380,7 @@ fn an_unanswered_request_keeps_both_secrets_until_it_is_settled() {
 fn coins_that_wait_are_refused_and_the_others_go_on() {
     let owner = Owner::new();
     owner.fault(CommandKind::Store, Fault::AnswerLost);
-    owner.run("--timeout 0.05 store --key ABC-1234 --coins 0:0").unwrap_err();
+    owner.run("--timeout 0.3 store --key ABC-1234 --coins 0:0").unwrap_err();
     let error = owner.run("pown --coins 0:0").unwrap_err();
     assert!(error.to_string().contains("wallet reconcile") && matches!(error, Error::Usage(_)), "{error}");
     assert_eq!(owner.done("pown --coins all").json["changed"].as_array().unwrap().len(), 13);
@@ -408,7 +408,7 @@ fn a_forged_success_is_not_believed() {
         let owner = Owner::new();
         owner.fault(CommandKind::Pown, Fault::ForgedSuccess);
         let error =
-            owner.run(&format!("{transport} --timeout 0.05 --encrypt 1 --key-coin 1:0 pown --coins 0:0")).unwrap_err();
+            owner.run(&format!("{transport} --timeout 0.3 --encrypt 1 --key-coin 1:0 pown --coins 0:0")).unwrap_err();
         assert!(matches!(error, Error::Reply(_)), "{error}");
         owner.done("wallet reconcile");
         owner.is_settled();

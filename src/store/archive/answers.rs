@@ -54,9 +54,7 @@ impl Answers {
     /// [`StoreError::DamagedFile`], or what the storage fails with.
     pub fn load(storage: &dyn Storage, day: u64) -> Result<Self, StoreError> {
         let path = path(day);
-        let Some(length) = storage.length(&path)? else { return Ok(Self::default()) };
-        let mut bytes = vec![0; length as usize];
-        storage.read_at(&path, 0, &mut bytes)?;
+        let Some(bytes) = storage.read_whole(&path)? else { return Ok(Self::default()) };
         Self::decode(day, &bytes).ok_or(StoreError::DamagedFile { path, why: "it has a line that it cannot have" })
     }
 

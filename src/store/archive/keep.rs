@@ -2,13 +2,25 @@
 //!
 //! A file is written under another name, made durable, renamed, and the directory made durable: what has a name of the
 //! archive is complete. A crash at any point leaves the log as it was, and it is done again; what is there is left alone.
+//!
+//! # A full disk
+//! Coin files have holes that must still be filled: a checkpoint that finds no room ends all writing, and the next start
+//! needs it, too. So on their disk the archive leaves free what they may yet grow, and something for payout addresses and
+//! the operator's files. Short of that its oldest files go, as beyond any other bound; where these are not enough nothing
+//! is archived, and the full log refuses writes, until there is room again.
+
+use std::io;
 
 use super::answers;
 use super::format::{CHUNK_RECORDS_BYTES, FileName, HEADER_BYTES, Header, encode_chunk};
+use crate::coin::Denomination;
 use crate::store::error::StoreError;
 use crate::store::files::{self, UNFINISHED};
 use crate::store::storage::{Storage, Zeros};
 use crate::store::wal::{Batches, CommitRecord, Source};
+
+/// Left free on the coin files' disk beside what they may grow.
+const SLACK_BYTES: u64 = 64 << 20;
 
 /// The files of the archive, the oldest first.
 ///
@@ -19,6 +31,14 @@ pub fn list(storage: &dyn Storage) -> Result<Vec<FileName>, StoreError> {
         storage.list(files::ARCHIVE)?.iter().filter_map(|name| FileName::parse(name)).collect();
     names.sort_unstable();
     Ok(names)
+}
+
+/// The highest sequence of the archive, 0 where it has none: the clocks of a node start above it.
+///
+/// # Errors
+/// What the storage fails with.
+pub fn highest(storage: &dyn Storage) -> Result<u64, StoreError> {
+    Ok(list(storage)?.iter().map(|name| name.last).max().unwrap_or(0))
 }
 
 /// Archives a log from its tail up to `last_batch`, all of which is durable: a file for each segment that has records.
@@ -68,6 +88,8 @@ fn finish(file: Option<Unfinished<'_>>) -> Result<u64, StoreError> {
 struct Unfinished<'a> {
     storage: &'a dyn Storage,
     segment: u16,
+    /// It will not have more.
+    bytes_max: u64,
     header: Header,
     /// Where the next chunk goes; 0: there is no file yet.
     at: u64,
@@ -90,7 +112,7 @@ impl<'a> Unfinished<'a> {
             latest_ms: 0,
             records: 0,
         };
-        Self { storage, segment, header, at: 0, records: Vec::new(), is_there: false }
+        Self { storage, segment, bytes_max: source.segment_bytes, header, at: 0, records: Vec::new(), is_there: false }
     }
 
     fn path(&self) -> String {
@@ -118,6 +140,7 @@ impl<'a> Unfinished<'a> {
     fn write_chunk(&mut self) -> Result<(), StoreError> {
         let path = self.path();
         if self.at == 0 {
+            make_room(self.storage, self.bytes_max)?;
             self.storage.create(&path, 0, Zeros::Hole)?;
             self.at = HEADER_BYTES as u64;
         }
@@ -145,6 +168,45 @@ impl<'a> Unfinished<'a> {
     }
 }
 
+/// Makes room for a file of so many bytes, at the cost of the oldest where it must be.
+///
+/// # Errors
+/// Where that is not enough: then nothing is removed.
+fn make_room(storage: &dyn Storage, bytes: u64) -> Result<(), StoreError> {
+    let room = storage.room(files::ARCHIVE)?;
+    let shares_disk = storage.room(files::COINS)?.disk == room.disk;
+    let wanted = bytes + if shares_disk { reserve(storage)? } else { 0 };
+    if room.free_bytes >= wanted {
+        return Ok(());
+    }
+    let mut free = room.free_bytes;
+    let mut oldest = Vec::new();
+    for name in list(storage)? {
+        if free >= wanted {
+            break;
+        }
+        free = free.saturating_add(storage.taken_bytes(&name.path())?);
+        oldest.push(name);
+    }
+    if free < wanted {
+        let why = format!("{} bytes of the disk are free, {wanted} have to be", room.free_bytes);
+        return Err(StoreError::io("add to", files::ARCHIVE)(io::Error::new(io::ErrorKind::StorageFull, why)));
+    }
+    log::warn!("the disk is nearly full: the {} oldest files of the archive are removed", oldest.len());
+    remove(storage, &oldest)
+}
+
+/// What the coin files may still grow, and some.
+fn reserve(storage: &dyn Storage) -> Result<u64, StoreError> {
+    let grows = |den| Ok(files::COINS_BYTES.saturating_sub(storage.taken_bytes(&files::coins(den))?));
+    Denomination::all().map(grows).try_fold(SLACK_BYTES, |sum, bytes: Result<u64, StoreError>| Ok(sum + bytes?))
+}
+
+fn remove(storage: &dyn Storage, names: &[FileName]) -> Result<(), StoreError> {
+    names.iter().try_for_each(|name| storage.remove(&name.path()))?;
+    if names.is_empty() { Ok(()) } else { storage.sync_directory(files::ARCHIVE) }
+}
+
 /// How much of the archive is kept. The oldest files go first, whichever bound they are beyond.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Retention {
@@ -164,23 +226,23 @@ pub fn retain(storage: &dyn Storage, retention: &Retention, now_ms: u64) -> Resu
     let lengths: Vec<u64> =
         names.iter().map(|name| Ok(storage.length(&name.path())?.unwrap_or(0))).collect::<Result<_, StoreError>>()?;
     let mut bytes: u64 = lengths.iter().sum();
-    let mut removed = answers::retain(storage, retention, now_ms)?;
-    for (name, length) in names.iter().zip(lengths) {
-        let is_too_old = || {
-            let header = read_header(storage, name)?;
-            Ok(header.is_some_and(|header| now_ms.saturating_sub(header.latest_ms) > retention.age_ms_max))
-        };
-        if bytes <= retention.bytes_max && !is_too_old()? {
-            break;
+    // So many of the oldest go.
+    let mut count = 0;
+    while bytes > retention.bytes_max {
+        bytes -= lengths[count];
+        count += 1;
+    }
+    for (name, number) in names.iter().zip(1..).skip(count) {
+        // One that is damaged, or of a clock that was wrong, has no time: it goes with the next that has.
+        let latest_ms = read_header(storage, name)?.map(|header| header.latest_ms).filter(|time| *time <= now_ms);
+        match latest_ms.map(|time| now_ms - time > retention.age_ms_max) {
+            Some(true) => count = number,
+            Some(false) => break,
+            None => {}
         }
-        storage.remove(&name.path())?;
-        bytes -= length;
-        removed += 1;
     }
-    if removed > 0 {
-        storage.sync_directory(files::ARCHIVE)?;
-    }
-    Ok(removed)
+    remove(storage, &names[..count])?;
+    Ok(answers::retain(storage, retention, now_ms)? + count as u64)
 }
 
 /// The header of a file, `None` where it is damaged, or another's.

@@ -15,6 +15,10 @@
 //! above all that were before. So (shard, sequence) names a commit for all time, which (shard, epoch, batch) does not: a
 //! log made anew begins with epoch and batch 1 again. A file is named by its sequences and its shard, and a commit that is
 //! both in a file and in the log, or in two files, is told once.
+//!
+//! A restored directory goes back to a backup's sequence, and the archive that is copied beside it has gone on from there:
+//! recovery starts the clocks above everything the archive has, so that what is done now and what the restore undid keep
+//! their own sequences. Both are told.
 
 pub mod answers;
 pub mod format;
@@ -26,7 +30,7 @@ mod tests;
 
 pub use format::FileName;
 pub use journal::{Journal, Missing, Window};
-pub use keep::{Retention, keep, retain};
+pub use keep::{Retention, highest, keep, retain};
 
 use super::error::StoreError;
 use super::files;

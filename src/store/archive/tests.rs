@@ -1,15 +1,20 @@
 //! The archive as a whole: golden bytes, everything told once whatever happens meanwhile, damage and gaps named.
 
+use std::io::Cursor;
+
 use super::format::{
     CHUNK_HEADER_BYTES, CHUNK_RECORDS_BYTES, HEADER_BYTES, Header, compressed_bytes, decode_chunk, encode_chunk,
 };
 use super::keep::list;
 use super::*;
-use crate::coin::{CoinId, CoinRecord, Months, Secret};
+use crate::coin::{CoinId, CoinRecord, Denomination, Months, Secret};
+use crate::store::backup::reader::BackupReader;
+use crate::store::backup::restore::fill;
+use crate::store::backup::snapshot::back_up_at_rest;
 use crate::store::control::Control;
 use crate::store::recovery::{Opened, initialise, logs::write_control_twice, open};
 use crate::store::storage::{Memory, Zeros};
-use crate::store::wal::{Change, Commit, Geometry, Log, PlaceKind, record_bytes};
+use crate::store::wal::{Change, Commit, FullSegment, Geometry, Log, PlaceKind, record_bytes};
 
 const SMALL: Geometry =
     Geometry { segment_bytes: 32 << 10, segments: 3, batch_bytes_max: 8 << 10, record_bytes_max: record_bytes(200, 1) };
@@ -60,6 +65,16 @@ impl<'a> Writer<'a> {
 
     fn commit_many(&mut self, count: u64) {
         (0..count).for_each(|_| self.commit(150));
+    }
+
+    /// Commits until there is a segment to be archived.
+    fn commit_until_full(&mut self) -> FullSegment {
+        loop {
+            self.commit(150);
+            if let Some(full) = self.log.next_to_archive() {
+                return full;
+            }
+        }
     }
 
     fn mark(&mut self) {
@@ -277,6 +292,30 @@ fn a_crash_at_any_point_of_archiving_loses_and_doubles_nothing() {
     panic!("a start of so few operations");
 }
 
+/// A node is killed where a crash would be, starts again and overwrites its log; then the power fails.
+#[test]
+fn a_file_that_a_killed_node_left_is_durable_before_its_log_is_overwritten() {
+    for operations in 1..60 {
+        let memory = directory();
+        let mut writer = Writer::start(&memory);
+        writer.commit_many(12);
+        let full = writer.log.next_to_archive().unwrap();
+        memory.crash_after(operations);
+        let kept = keep(&memory, &full.source, full.last_batch);
+        memory.go_on();
+        // What a second segment brings to the archive, would make the first one durable, too.
+        keep(&memory, &full.source, full.last_batch).unwrap();
+        let left = list(&memory).unwrap();
+        open(&memory, 1, SMALL).unwrap();
+        memory.crash(0);
+        assert!(left.iter().all(|name| list(&memory).unwrap().contains(name)), "after {operations} operations");
+        if kept.is_ok() {
+            return;
+        }
+    }
+    panic!("a segment of so few operations");
+}
+
 #[test]
 fn a_log_that_is_made_anew_is_told_behind_the_one_before() {
     let memory = directory();
@@ -294,6 +333,32 @@ fn a_log_that_is_made_anew_is_told_behind_the_one_before() {
     let names = list(&memory).unwrap();
     assert_eq!(names.iter().filter(|name| name.shard == 1).count(), 2, "{names:?}");
     assert_eq!(told(&memory, false, None), (expected, vec![]));
+}
+
+/// The archive that a directory is restored beside tells what the restore undid; what comes after it is told, too, and can
+/// be archived.
+#[test]
+fn beside_a_kept_archive_a_restored_directory_uses_no_sequence_again() {
+    let memory = directory();
+    Writer::start(&memory).commit_many(5);
+    let opened = open(&memory, 1, SMALL).unwrap();
+    let (_, backup) = back_up_at_rest(&memory, &opened, Vec::new(), 0, &mut |_, _| {}).unwrap();
+    Writer::start(&memory).commit_many(20);
+    open(&memory, 1, SMALL).unwrap();
+
+    let restored = Memory::new();
+    let end = fill(&restored, BackupReader::new(Cursor::new(backup)).unwrap(), &mut |_, _| {}).unwrap().end;
+    assert_eq!(end.sequence, 5);
+    make(&restored).unwrap();
+    for name in list(&memory).unwrap() {
+        let mut bytes = vec![0; memory.length(&name.path()).unwrap().unwrap() as usize];
+        memory.read_at(&name.path(), 0, &mut bytes).unwrap();
+        restored.replace(&name.path(), &bytes).unwrap();
+    }
+    Writer::start(&restored).commit_many(30);
+    open(&restored, 1, SMALL).unwrap();
+    assert_eq!(told(&restored, false, None), (commits(1..=55), vec![]));
+    assert_eq!(list(&restored).unwrap().last().map(|name| name.last), Some(55), "all of it is archived");
 }
 
 #[test]
@@ -344,6 +409,65 @@ fn the_oldest_is_removed_beyond_either_bound() {
     assert_eq!(list(&memory).unwrap(), names[5..]);
     let begins = Missing::Batches { shard: 0, after: 0 };
     assert_eq!(told(&memory, false, None), (commits(names[5].first..=60), vec![begins]));
+}
+
+/// One file whose time nobody knows does not keep all that came after it.
+#[test]
+fn what_has_no_time_goes_with_the_next_that_has() {
+    let memory = directory();
+    Writer::start(&memory).commit_many(60);
+    open(&memory, 1, SMALL).unwrap();
+    let names = list(&memory).unwrap();
+    memory.flip(&names[0].path(), 9);
+    memory.flip(&names[3].path(), 9);
+    let retention = Retention { age_ms_max: 1000, ..FOREVER };
+    assert_eq!(retain(&memory, &retention, names[0].last + 1001).unwrap(), 0);
+    assert_eq!(retain(&memory, &retention, names[2].last + 1001).unwrap(), 3);
+    assert_eq!(list(&memory).unwrap(), names[3..]);
+    // A time to come is none.
+    assert_eq!(retain(&memory, &Retention { age_ms_max: 0, ..FOREVER }, names[5].first).unwrap(), 2);
+    assert_eq!(list(&memory).unwrap(), names[5..]);
+}
+
+/// What the coin files may still grow, and 64 MiB.
+fn reserve(memory: &Memory) -> u64 {
+    let grows = |den| files::COINS_BYTES - memory.taken_bytes(&files::coins(den)).unwrap();
+    Denomination::all().map(grows).sum::<u64>() + (64 << 20)
+}
+
+fn taken(memory: &Memory) -> u64 {
+    memory.data().len() as u64 * 512
+}
+
+#[test]
+fn on_a_full_disk_the_coin_files_have_their_room() {
+    let memory = directory();
+    let mut writer = Writer::start(&memory);
+    writer.commit_many(60);
+    writer.archive();
+    let names = list(&memory).unwrap();
+    let full = writer.commit_until_full();
+    // Room for one more file, as large as a segment: nothing is removed.
+    let enough = taken(&memory) + reserve(&memory) + SMALL.segment_bytes;
+    memory.say_capacity(enough);
+    assert_eq!(keep(&memory, &full.source, full.last_batch).unwrap(), 1);
+    writer.log.archived(&full);
+    assert_eq!(list(&memory).unwrap()[..names.len()], names);
+
+    let full = writer.commit_until_full();
+    let short = taken(&memory) + reserve(&memory) + SMALL.segment_bytes - 1;
+    memory.say_capacity(short);
+    assert_eq!(keep(&memory, &full.source, full.last_batch).unwrap(), 1);
+    writer.log.archived(&full);
+    assert_eq!(list(&memory).unwrap()[0], names[1], "the oldest went, and no other");
+
+    // Somebody else's files fill it: the archive helps nobody by giving itself up.
+    let full = writer.commit_until_full();
+    let before = list(&memory).unwrap();
+    memory.say_capacity(0);
+    let error = keep(&memory, &full.source, full.last_batch).unwrap_err().to_string();
+    assert!(error.starts_with("cannot add to archive: 0 bytes of the disk are free, "), "{error}");
+    assert_eq!(memory.list(files::ARCHIVE).unwrap().len(), before.len(), "nothing is removed, nothing begun");
 }
 
 #[test]

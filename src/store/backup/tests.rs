@@ -13,7 +13,7 @@ use super::*;
 use crate::coin::{CoinId, CoinRecord, Months, PageNumber, PayoutAddress, Secret};
 use crate::store::layout::PageFrame;
 use crate::store::storage::Memory;
-use crate::store::suspended::Suspended;
+use crate::store::suspended::{Cause, HOLDS_MAX, Held, Hold, Suspended, Who};
 use crate::store::wal::format::encode_record;
 use crate::store::wal::{Change, Commit, CommitRecord, PlaceKind};
 
@@ -58,6 +58,19 @@ fn backup() -> Vec<u8> {
     let (end, bytes) = writer.finish(13).unwrap();
     assert_eq!(end, End { sequence: 13, pages: 2, orders: 1, records: 1 });
     bytes
+}
+
+#[test]
+fn more_holds_than_fit_are_an_error() {
+    let by = Who { uid: 0, pid: 1 };
+    let reason = "r".repeat(SUSPENDED_BYTES_MAX as usize);
+    let hold = Hold { held: Held::Locker([1; 16]), cause: Cause { reason, since_unix_ms: 0, by } };
+    let mut writer = BackupWriter::new(Vec::new(), &HEADER).unwrap();
+    let error = writer.suspended(&Suspended { holds: vec![hold], ..suspended() }).unwrap_err();
+    assert_eq!(error.to_string(), "more lockers are held than a backup takes");
+    // As many as there may be, with the longest reasons: each byte may become six.
+    let longest = HOLDS_MAX * (6 * 500 + 400);
+    assert!(longest < SUSPENDED_BYTES_MAX as usize, "{longest}");
 }
 
 /// Reads a backup as a restore does, to its end.

@@ -69,15 +69,13 @@ impl<W: Write> BackupWriter<W> {
         self.entry(Kind::Record, record.bytes())
     }
 
-    /// Adds what is suspended.
-    ///
-    /// # Panics
-    /// When there is more of it than a backup takes: hundreds of thousands of holds.
+    /// Adds what is suspended. That there is more of it than a backup takes is an error, too: more than
+    /// [`HOLDS_MAX`](crate::store::suspended::HOLDS_MAX) holds, of a file that a node did not write.
     pub fn suspended(&mut self, suspended: &Suspended) -> io::Result<()> {
         let bytes = suspended.encode();
         let length = u32::try_from(bytes.len()).ok().filter(|length| *length <= SUSPENDED_BYTES_MAX);
-        let length = length.expect("few lockers are held").to_be_bytes();
-        self.entry(Kind::Suspended, &[&length, &bytes[..]].concat())
+        let length = length.ok_or_else(|| io::Error::other("more lockers are held than a backup takes"))?;
+        self.entry(Kind::Suspended, &[&length.to_be_bytes(), &bytes[..]].concat())
     }
 
     /// The highest sequence of what was added: the backup's is at least as high.

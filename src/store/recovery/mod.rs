@@ -8,6 +8,7 @@
 //!    are absolute, so replaying them twice is harmless. They go to their pages through log 0's double-write area.
 //! 4. Orders are merged from images and logs, the highest sequence of each AN wins, and go as one image to each log.
 //! 5. Where there is an archive, what the logs hold goes there. Then the double-write areas are emptied: a page that rots later must not be taken back to an old copy.
+//!    The new S is the highest sequence of logs and archive.
 //! 6. Missing logs are made, with the new S, under names that are no log's while they are incomplete.
 //! 7. The control blocks get a new epoch and the new S, log 0's first, and the number of logs. Both slots are written, so
 //!    that the loss of one loses nothing.
@@ -97,6 +98,10 @@ fn make_durable(storage: &dyn Storage) -> Result<(), StoreError> {
         storage.sync_directory(&directory)?;
     }
     storage.sync_directory(files::LOGS)?;
+    // Its files were durable before they had their names.
+    if archive::is_there(storage)? {
+        storage.sync_directory(files::ARCHIVE)?;
+    }
     storage.sync_directory("")
 }
 
@@ -124,7 +129,9 @@ fn open_checked(
         }
     }
     let orders = replay.orders();
-    let target = logs::Target { shards, geometry, sequence: replay.sequence(), used, orders };
+    // An archive from before a restore has sequences that the backup has not: they are not given again.
+    let sequence = replay.sequence().max(archive::highest(storage)?);
+    let target = logs::Target { shards, geometry, sequence, used, orders };
     let shards = logs::set_up(storage, controls, &scanned, &target)?;
     Ok(Opened {
         shards,

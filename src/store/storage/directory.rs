@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
-use super::{Storage, Zeros};
+use nix::sys::statvfs::statvfs;
+
+use super::{Room, Storage, Zeros};
 use crate::store::error::StoreError;
 use crate::store::files;
 use crate::store::layout::{AlignedBytes, BLOCK_BYTES};
@@ -30,10 +32,17 @@ pub struct Directory {
     root: PathBuf,
     direct: bool,
     writable: bool,
-    /// Files in use, by name and whether opened with O_DIRECT. Emptied whenever a name changes.
-    files: Mutex<HashMap<(String, bool), Arc<File>>>,
+    files: Mutex<OpenFiles>,
     /// Holds the lock; `None`: whoever looks beside a node has none.
     _lock: Option<File>,
+}
+
+/// Files in use, by name and whether opened with O_DIRECT. Emptied whenever a name changes.
+#[derive(Debug, Default)]
+struct OpenFiles {
+    by_name: HashMap<(String, bool), Arc<File>>,
+    /// How often names have changed.
+    changes: u64,
 }
 
 impl Directory {
@@ -121,26 +130,53 @@ impl Directory {
     }
 
     fn opened(&self, path: &str, direct: bool) -> Result<Arc<File>, StoreError> {
-        let mut files = self.files.lock().expect("no panic under this lock");
         let key = (path.to_string(), direct);
-        if let Some(file) = files.get(&key) {
-            return Ok(file.clone());
-        }
+        let changes = {
+            let files = self.files();
+            if let Some(file) = files.by_name.get(&key) {
+                return Ok(file.clone());
+            }
+            files.changes
+        };
+        // Not under the lock: a disk that hangs here, as that of the archive may, must not keep others from other files.
         let flags = if direct { libc::O_DIRECT } else { 0 };
         let file = OpenOptions::new().read(true).write(self.writable).custom_flags(flags).open(self.root.join(path));
         let file = Arc::new(file.map_err(StoreError::io("open", path))?);
-        files.insert(key, file.clone());
+        let mut files = self.files();
+        // Opened under a name that may be another file's by now, it serves this time only.
+        if files.changes == changes {
+            files.by_name.insert(key, file.clone());
+        }
         Ok(file)
     }
 
+    fn files(&self) -> MutexGuard<'_, OpenFiles> {
+        self.files.lock().expect("no panic under this lock")
+    }
+
+    /// Names have changed. After they have: who opens one before may have the file that was.
     fn forget(&self) {
-        self.files.lock().expect("no panic under this lock").clear();
+        let closed = {
+            let mut files = self.files();
+            files.changes += 1;
+            std::mem::take(&mut files.by_name)
+        };
+        drop(closed);
     }
 }
 
 impl Storage for Directory {
     fn read_at(&self, path: &str, offset: u64, bytes: &mut [u8]) -> Result<(), StoreError> {
         self.file(path, offset, bytes)?.read_exact_at(bytes, offset).map_err(StoreError::io("read", path))
+    }
+
+    fn read_whole(&self, path: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        // Of a descriptor of its own, which is one file's from beginning to end.
+        match fs::read(self.root.join(path)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StoreError::io("read", path)(error)),
+        }
     }
 
     fn data_from(&self, path: &str, offset: u64) -> Result<Option<u64>, StoreError> {
@@ -170,10 +206,26 @@ impl Storage for Directory {
         }
     }
 
+    fn room(&self, path: &str) -> Result<Room, StoreError> {
+        let full = self.root.join(path);
+        let disk = fs::metadata(&full).map_err(StoreError::io("look at", path))?.dev();
+        let left = statvfs(&full).map_err(|error| StoreError::io("look at", path)(error.into()))?;
+        Ok(Room { disk, free_bytes: left.blocks_available() * left.fragment_size() })
+    }
+
+    fn taken_bytes(&self, path: &str) -> Result<u64, StoreError> {
+        match fs::metadata(self.root.join(path)) {
+            // Blocks of 512 bytes, whatever those of the file system are.
+            Ok(metadata) => Ok(metadata.blocks() * 512),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(StoreError::io("look at", path)(error)),
+        }
+    }
+
     fn create(&self, path: &str, length: u64, zeros: Zeros) -> Result<(), StoreError> {
-        self.forget();
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(self.root.join(path));
         file.and_then(|file| file.set_len(length)).map_err(StoreError::io("create", path))?;
+        self.forget();
         if zeros == Zeros::Written {
             let chunk = AlignedBytes::zeroed(FILL_BYTES);
             for offset in (0..length).step_by(FILL_BYTES) {
@@ -197,13 +249,15 @@ impl Storage for Directory {
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<(), StoreError> {
+        fs::rename(self.root.join(from), self.root.join(to)).map_err(StoreError::io("rename", from))?;
         self.forget();
-        fs::rename(self.root.join(from), self.root.join(to)).map_err(StoreError::io("rename", from))
+        Ok(())
     }
 
     fn remove(&self, path: &str) -> Result<(), StoreError> {
+        fs::remove_file(self.root.join(path)).map_err(StoreError::io("remove", path))?;
         self.forget();
-        fs::remove_file(self.root.join(path)).map_err(StoreError::io("remove", path))
+        Ok(())
     }
 
     fn create_directory(&self, path: &str) -> Result<(), StoreError> {
@@ -214,13 +268,13 @@ impl Storage for Directory {
     }
 
     fn remove_directory(&self, path: &str) -> Result<(), StoreError> {
+        fs::remove_dir(self.root.join(path)).map_err(StoreError::io("remove", path))?;
         self.forget();
-        fs::remove_dir(self.root.join(path)).map_err(StoreError::io("remove", path))
+        Ok(())
     }
 
     fn done_with(&self, path: &str) {
-        let mut files = self.files.lock().expect("no panic under this lock");
-        files.retain(|(name, _), _| name != path);
+        self.files().by_name.retain(|(name, _), _| name != path);
     }
 
     fn sync_directory(&self, path: &str) -> Result<(), StoreError> {
@@ -231,6 +285,9 @@ impl Storage for Directory {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc;
+
     use super::*;
 
     #[test]
@@ -254,6 +311,19 @@ mod tests {
     }
 
     #[test]
+    fn holes_take_no_room() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = Directory::open(place.path()).unwrap();
+        directory.create("file", 1 << 20, Zeros::Hole).unwrap();
+        assert_eq!((directory.taken_bytes("file").unwrap(), directory.taken_bytes("none").unwrap()), (0, 0));
+        directory.write_durably("file", 0, &[1; 8192]).unwrap();
+        assert!((8192..1 << 20).contains(&directory.taken_bytes("file").unwrap()));
+        let room = directory.room("").unwrap();
+        assert!(room.free_bytes > 0);
+        assert_eq!(directory.room("file").unwrap().disk, room.disk);
+    }
+
+    #[test]
     fn names_come_and_go() {
         let place = tempfile::tempdir().unwrap();
         let directory = Directory::open(place.path()).unwrap();
@@ -269,6 +339,61 @@ mod tests {
         directory.remove_directory("a").unwrap();
         directory.sync_directory("").unwrap();
         assert_eq!(directory.list("").unwrap(), ["lock"]);
+    }
+
+    /// Whoever reads a file while it is replaced has the old one or the new one, and afterwards the new one.
+    #[test]
+    fn who_reads_while_a_file_is_replaced_reads_a_whole_one() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = Directory::open(place.path()).unwrap();
+        let contents = |number: usize| vec![number as u8; 1 + number % 7];
+        directory.replace("file", &contents(0)).unwrap();
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    let bytes = directory.read_whole("file").unwrap().expect("it is always there");
+                    assert!((0..200).any(|number| contents(number) == bytes), "{bytes:?}");
+                    // The same the other way, which keeps files open.
+                    directory.read_at("file", 0, &mut [0]).unwrap();
+                }
+            });
+            for number in 1..200 {
+                directory.replace("file", &contents(number)).unwrap();
+                let mut byte = [0];
+                directory.read_at("file", 0, &mut byte).unwrap();
+                assert_eq!(byte, [number as u8], "what was replaced is not read again");
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+    }
+
+    /// A named pipe that nobody writes to takes an open for reading as a disk that hangs does.
+    #[test]
+    fn an_open_that_hangs_holds_up_nobody_else() {
+        let place = tempfile::tempdir().unwrap();
+        fs::write(place.path().join("file"), [7]).unwrap();
+        let pipe = place.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let directory = Arc::new(Directory::open_to_read(place.path()).unwrap());
+        let read = |name: &'static str| {
+            let (directory, (sender, done)) = (Arc::clone(&directory), mpsc::channel());
+            let reader = thread::spawn(move || {
+                let mut byte = [0];
+                let read = directory.read_at(name, 0, &mut byte);
+                sender.send(read.map(|()| byte)).unwrap();
+            });
+            (reader, done)
+        };
+        let (hanging, _hangs) = read("pipe");
+        // In its open, or about to be.
+        thread::sleep(Duration::from_millis(50));
+        let (other, done) = read("file");
+        let found = done.recv_timeout(Duration::from_secs(20)).map(Result::unwrap);
+        drop(OpenOptions::new().read(true).write(true).open(&pipe).unwrap());
+        assert_eq!(found, Ok([7]));
+        hanging.join().unwrap();
+        other.join().unwrap();
     }
 
     #[test]

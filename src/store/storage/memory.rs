@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Mutex, MutexGuard};
 
-use super::{Storage, Zeros, parent};
+use super::{Room, Storage, Zeros, parent};
 use crate::entropy::split_mix;
 use crate::store::error::StoreError;
 
@@ -81,6 +81,8 @@ struct Disk {
     /// Operations that change something until the crash; `None`: no crash is planned.
     left: Option<u64>,
     operations: u64,
+    /// Bytes it says that it has; `None`: more than anybody needs.
+    capacity: Option<u64>,
 }
 
 /// A data directory in memory.
@@ -108,6 +110,11 @@ impl Memory {
     /// Takes back a crash that was planned: only the operations of one thread came to nothing.
     pub fn go_on(&self) {
         self.disk().left = None;
+    }
+
+    /// From now on it says that it has so many bytes. Writes beyond them succeed all the same.
+    pub fn say_capacity(&self, bytes: u64) {
+        self.disk().capacity = Some(bytes);
     }
 
     /// Operations that changed something so far.
@@ -265,6 +272,10 @@ impl Contents {
         self.length = self.length.max(at);
     }
 
+    fn taken_bytes(&self) -> u64 {
+        self.now.len() as u64 * SECTOR_BYTES as u64
+    }
+
     fn sync_sector(&mut self, sector: u64) {
         self.dirty.remove(&sector);
         match self.now.get(&sector) {
@@ -299,6 +310,15 @@ impl Storage for Memory {
         } else {
             Err(StoreError::io("read", path)(io::Error::from(io::ErrorKind::UnexpectedEof)))
         }
+    }
+
+    fn read_whole(&self, path: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut disk = self.disk();
+        disk.alive("read", path)?;
+        let Ok(file) = disk.file("read", path) else { return Ok(None) };
+        let mut bytes = vec![0; file.length as usize];
+        assert!(file.read(0, &mut bytes), "a file has its length");
+        Ok(Some(bytes))
     }
 
     fn data_from(&self, path: &str, offset: u64) -> Result<Option<u64>, StoreError> {
@@ -348,6 +368,23 @@ impl Storage for Memory {
         let mut disk = self.disk();
         disk.alive("look at", path)?;
         Ok(disk.file("look at", path).ok().map(|file| file.length))
+    }
+
+    fn room(&self, path: &str) -> Result<Room, StoreError> {
+        let disk = self.disk();
+        disk.alive("look at", path)?;
+        let taken = disk.names.values().map(|entry| match entry {
+            Entry::File(file) => disk.files[*file].taken_bytes(),
+            Entry::Directory => 0,
+        });
+        let free_bytes = disk.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(taken.sum()));
+        Ok(Room { disk: 0, free_bytes })
+    }
+
+    fn taken_bytes(&self, path: &str) -> Result<u64, StoreError> {
+        let mut disk = self.disk();
+        disk.alive("look at", path)?;
+        Ok(disk.file("look at", path).map_or(0, |file| file.taken_bytes()))
     }
 
     fn create(&self, path: &str, length: u64, _zeros: Zeros) -> Result<(), StoreError> {

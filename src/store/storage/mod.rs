@@ -19,6 +19,8 @@ use super::files::UNFINISHED;
 pub trait Storage: Sync {
     /// Fills `bytes` from the file, at `offset`. A file that ends before is an error.
     fn read_at(&self, path: &str, offset: u64, bytes: &mut [u8]) -> Result<(), StoreError>;
+    /// All bytes of a file that others may replace meanwhile: of the old one or of the new one. `None` where there is none.
+    fn read_whole(&self, path: &str) -> Result<Option<Vec<u8>>, StoreError>;
     /// Where the first data at or after `offset` begin, `None` where only a hole is left: a hint, holes may count as data.
     fn data_from(&self, path: &str, offset: u64) -> Result<Option<u64>, StoreError>;
     /// Writes `bytes` to the file, at `offset`; it grows where needed.
@@ -27,6 +29,10 @@ pub trait Storage: Sync {
     fn sync(&self, path: &str) -> Result<(), StoreError>;
     /// The file's length, `None` where there is no such file.
     fn length(&self, path: &str) -> Result<Option<u64>, StoreError>;
+    /// What the disk under a directory, or file, has left.
+    fn room(&self, path: &str) -> Result<Room, StoreError>;
+    /// Bytes that a file takes on the disk: its holes take none. 0 where there is no such file.
+    fn taken_bytes(&self, path: &str) -> Result<u64, StoreError>;
     /// Makes a file of so many zeros, over one of that name. Durable after [`Storage::sync`].
     fn create(&self, path: &str, length: u64, zeros: Zeros) -> Result<(), StoreError>;
     /// The names in a directory, without their path, in order; empty where there is no such directory.
@@ -67,6 +73,15 @@ pub trait Storage: Sync {
         self.write_at(path, offset, bytes)?;
         self.sync(path)
     }
+}
+
+/// What a disk has left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Room {
+    /// The same for all that is on one disk, and for nothing else.
+    pub disk: u64,
+    /// Bytes that this process may still write there.
+    pub free_bytes: u64,
 }
 
 /// How a new file's zeros are kept.

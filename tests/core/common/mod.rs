@@ -88,8 +88,12 @@ pub fn sealed_5((first, an1): (CoinId, Secret), (second, an2): (CoinId, Secret))
 
 /// A node with 120 coins: 40 each of denominations -1, 0 and 1, over many pages.
 pub fn world_with_coins(shards: u8, seed: u64) -> (World, Purse) {
-    let options = WorldOptions::small(shards, seed);
-    let mut purse = Purse { ans: BTreeMap::new(), random: Seeded(seed), next: 0, taken: BTreeSet::new() };
+    world_of(&WorldOptions::small(shards, seed))
+}
+
+/// The same of any world.
+pub fn world_of(options: &WorldOptions) -> (World, Purse) {
+    let mut purse = Purse { ans: BTreeMap::new(), random: Seeded(options.seed), next: 0, taken: BTreeSet::new() };
     for number in 0..120u32 {
         let den = Denomination::new((number % 3) as i8 - 1).unwrap();
         let sn = SerialNumber::new(number * 701 % 20_000).unwrap();
@@ -100,7 +104,7 @@ pub fn world_with_coins(shards: u8, seed: u64) -> (World, Purse) {
     recovery::initialise(&storage, options.geometry).unwrap();
     let coins: Vec<_> = purse.ans.iter().map(|(&coin, &an)| (coin, an)).collect();
     World::mint(&storage, &coins, 10);
-    let mut world = World::on(storage, &options);
+    let mut world = World::on(storage, options);
     world.start();
     (world, purse)
 }
