@@ -30,6 +30,8 @@ pub const SHARDS_MAX: u8 = 64;
 pub const NETWORK_SERVERS: usize = 25;
 /// Coins the longest request can name: 65,535 bytes of body, 5 a coin. Less room than that would refuse it for ever.
 const COINS_OF_A_REQUEST: usize = 65_535 / 5;
+/// The longest answer, 16 MiB, finds room beside others.
+const OUTBOUND_BYTES_MIN: usize = 32 << 20;
 
 /// A whole configuration.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -412,7 +414,7 @@ impl Limits {
             )?,
             outbound_bytes_total: table.integer(
                 "outbound_bytes_total",
-                65_536..=1 << 40,
+                OUTBOUND_BYTES_MIN..=1 << 40,
                 default.outbound_bytes_total,
             )?,
             datagram_bytes: table.integer("datagram_bytes", 1_400..=DATAGRAM_BYTES_MAX, default.datagram_bytes)?,

@@ -13,10 +13,10 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use super::ACT_PATH;
@@ -28,8 +28,11 @@ use super::{Phase, metrics, report};
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::store::suspended::Who;
 
-/// Connections of a door at once; further ones wait in the kernel.
-const CONNECTIONS_MAX: usize = 16;
+/// Connections of a door at once; further ones wait in the kernel. Those that say nothing make room after [`HEAD_DEADLINE`],
+/// so that they hold up a probe by no more than that.
+const CONNECTIONS_MAX: usize = 64;
+/// From accepting a connection to the last byte of its request's head.
+const HEAD_DEADLINE: Duration = Duration::from_secs(1);
 /// Bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of an act.
@@ -110,7 +113,13 @@ where
     loop {
         let permit = Arc::clone(&room).acquire_owned().await.expect("it is never closed");
         match next().await {
-            Ok((stream, door)) => drop(tokio::task::spawn_local(connection(stream, door, Arc::clone(&desks), permit))),
+            Ok((stream, door)) => {
+                let answered = connection(stream, door, Arc::clone(&desks), HEAD_DEADLINE);
+                drop(tokio::task::spawn_local(async move {
+                    answered.await;
+                    drop(permit);
+                }));
+            }
             Err(error) => {
                 log::debug!("admin: cannot accept: {error}");
                 sleep(REST).await;
@@ -119,7 +128,7 @@ where
     }
 }
 
-async fn connection<S>(stream: S, door: Door, desks: Arc<Desks>, _permit: OwnedSemaphorePermit)
+async fn connection<S>(stream: S, door: Door, desks: Arc<Desks>, head_deadline: Duration)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -132,6 +141,8 @@ where
         .keep_alive(false)
         .half_close(true)
         .max_buf_size(HEAD_BYTES_MAX)
+        .timer(TokioTimer::new())
+        .header_read_timeout(head_deadline)
         .serve_connection(TokioIo::new(stream), service);
     match timeout(door.deadline(), serving).await {
         Ok(Ok(())) => {}
@@ -292,7 +303,10 @@ fn typed(content: &'static str, body: Either<Full<Bytes>, Chunks>) -> Answer {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+
     use super::*;
+    use crate::admin::Identity;
 
     #[test]
     fn only_addresses_and_localhost_are_this_machine() {
@@ -308,5 +322,29 @@ mod tests {
             assert!(!asked(host), "{host}");
         }
         assert!(names_this_machine(&HeaderMap::new()));
+    }
+
+    fn nobody() -> Desks {
+        let identity = Identity { raida_id: 7, coin_id: 6 };
+        let (_, phases) = watch::channel(Phase::Starting);
+        let (_, operator) = watch::channel(None);
+        Desks { watcher: Watcher::new(phases, identity), operator, backups: Backups::new(identity) }
+    }
+
+    /// The time for a whole answer is an hour at the socket: only the head's own deadline ends this.
+    #[test]
+    fn who_says_nothing_makes_room() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        for said in ["", "GET /healthz HTTP/1.1\r\nHost: local"] {
+            let (mut client, server) = unix::net::UnixStream::pair().unwrap();
+            client.write_all(said.as_bytes()).unwrap();
+            server.set_nonblocking(true).unwrap();
+            let door = Door::Socket(Who { uid: 1, pid: 1 });
+            runtime.block_on(async {
+                let server = UnixStream::from_std(server).unwrap();
+                connection(server, door, Arc::new(nobody()), Duration::from_millis(1)).await;
+            });
+            client.read_to_end(&mut Vec::new()).unwrap();
+        }
     }
 }

@@ -166,6 +166,12 @@ impl Families {
             (vec![("status", code.as_str())], count)
         });
         self.counters("responses_total", "Requests answered, by status byte.", by_status.collect::<Vec<_>>());
+        let ignored = sum(&|numbers| numbers.core.counters.ignored);
+        self.counters(
+            "datagrams_ignored_total",
+            "Datagrams with a bad header that may be answers of other nodes: to answer them could go on for ever.",
+            [(vec![], ignored)],
+        );
         let unanswered = sum(&|numbers| numbers.core.counters.unanswered);
         self.counters(
             "requests_unanswered_total",
@@ -288,6 +294,9 @@ impl Families {
         });
         self.filled("requests_in_flight", "Requests a shard works on.", of, |numbers| numbers.core.requests);
         self.filled("coins_in_flight", "Coins that these requests name.", of, |numbers| numbers.core.coins_in_flight);
+        self.filled("coins_named", "Coins of large lockers that answers under way name.", of, |numbers| {
+            numbers.core.coins_named
+        });
         self.present("locked_resources", "Coins, lockers and offers that are locked.", of, |numbers| {
             numbers.core.locked
         });

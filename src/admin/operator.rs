@@ -15,14 +15,16 @@ use tokio::sync::{Mutex, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use crate::client::secrets::{KeySpec, bytes_of_hex};
-use crate::coin::{Place, Secret, TradeCoin};
+use crate::coin::{CoinId, Place, Secret, TradeCoin};
 use crate::config::Config;
 use crate::node::{Node, NodeOptions};
 use crate::reactor::desk::{ConnectionRow, Desk, Question};
 use crate::settings::Identifier;
 use crate::shard::acts::Act;
+use crate::shard::interface::ActDone;
 use crate::shard::locks::Resource;
 use crate::shard::market::public_identifier;
+use crate::shard::partition::page_owner;
 use crate::shard::suspensions::{Held, Suspensions};
 use crate::store::journal::{self, Entry};
 use crate::store::storage::Directory;
@@ -126,7 +128,7 @@ impl Operator {
     }
 
     async fn hold(&self, by: Who, what: &Named, reason: String, state: &mut State) -> Result<Answer, Refusal> {
-        let resource = resource(what, &state.config)?;
+        let resource = self.resource(what, &state.config).await?;
         let held = name(&state.suspended, &resource);
         checked(&reason, true)?;
         if let Some(hold) = state.suspended.holds.iter().find(|hold| hold.held == held) {
@@ -137,14 +139,24 @@ impl Operator {
         }
         let mut changed = state.suspended.clone();
         changed.holds.push(Hold { held, cause: cause(by, &reason) });
-        self.suspend(by, ("hold", &told(held), &reason), changed, Act::Hold(resource), state).await
+        let done = self.suspend(by, ("hold", &told(held), &reason), changed, Act::Hold(resource), state).await?;
+        // What is held keeps its coins from now on; this one may just have left it.
+        if let Named::Coin { .. } = what
+            && self.resource(what, &state.config).await != Ok(resource)
+        {
+            return Err(Conflict(format!(
+                "{} is held, but the coin has just left it: hold the coin again",
+                told(held)
+            )));
+        }
+        Ok(done)
     }
 
     async fn release(&self, by: Who, what: &Named, reason: &str, state: &mut State) -> Result<Answer, Refusal> {
         let is_meant: Box<dyn Fn(Held) -> bool> = match what {
             Named::Fingerprint(digits) => Box::new(|held| held.fingerprint().eq_ignore_ascii_case(digits)),
             what => {
-                let held = name(&state.suspended, &resource(what, &state.config)?);
+                let held = name(&state.suspended, &self.resource(what, &state.config).await?);
                 Box::new(move |other| other == held)
             }
         };
@@ -157,6 +169,28 @@ impl Operator {
         let mut changed = state.suspended.clone();
         changed.holds.retain(|hold| hold.held != held);
         self.suspend(by, ("release", &told(held), reason), changed, Act::Release(held), state).await
+    }
+
+    /// What the operator means: a locker or a trade locker.
+    async fn resource(&self, what: &Named, config: &Config) -> Result<Resource, Refusal> {
+        let &Named::Coin { den, sn } = what else { return resource(what, config) };
+        let coin = CoinId::new(den, sn).ok_or_else(|| Wrong(format!("there is no coin {den}:{sn}")))?;
+        match self.place_of(coin).await? {
+            Place::Locker(key) => Ok(Resource::Locker(key)),
+            Place::TradeLocker(an) => Ok(of_an(an)),
+            Place::Wallet => Err(Conflict(format!("coin {den}:{sn} is in no locker, but in a wallet"))),
+            Place::Free => Err(Conflict(format!("coin {den}:{sn} is not in circulation"))),
+        }
+    }
+
+    /// Where a coin is: its owner's shard reads the record.
+    async fn place_of(&self, coin: CoinId) -> Result<Place, Refusal> {
+        let owner = page_owner(coin.page(), self.desk.reactors() as u8);
+        let (sender, answer) = oneshot::channel();
+        self.desk.ask(owner.index(), Question::Act(Act::Locate(coin), sender));
+        let ended = timeout_at(Instant::now() + PATIENCE, answer).await.ok().and_then(Result::ok);
+        let place = ended.and_then(|ended| ended.place);
+        place.ok_or_else(|| Failed(format!("shard {} cannot say where the coin is", owner.0)))
     }
 
     async fn pause(&self, by: Who, coin: TradeCoin, reason: String, state: &mut State) -> Result<Answer, Refusal> {
@@ -260,8 +294,8 @@ impl Operator {
             .collect();
         for (shard, answer) in answers.into_iter().enumerate() {
             let failed = match timeout_at(until, answer).await {
-                Ok(Ok(true)) => continue,
-                Ok(Ok(false)) => format!("the disk failed under shard {shard}"),
+                Ok(Ok(ActDone { done: true, .. })) => continue,
+                Ok(Ok(_failed)) => format!("the disk failed under shard {shard}"),
                 Ok(Err(_gone)) => format!("shard {shard} is gone"),
                 Err(_late) => format!("shard {shard} has not done it yet; it will when what is in its way is through"),
             };
@@ -321,7 +355,7 @@ fn checked(reason: &str, needed: bool) -> Result<&str, Refusal> {
     fits.then_some(reason).ok_or_else(|| Wrong(format!("a reason is one line of 1 to {REASON_BYTES_MAX} bytes")))
 }
 
-/// What is to be held: a locker or a trade locker.
+/// What is named by its own name.
 fn resource(what: &Named, config: &Config) -> Result<Resource, Refusal> {
     let trade_locker = |text: &str| {
         let an = bytes_of_hex(text).map(Secret::new).filter(|an| matches!(an.place(), Place::TradeLocker(_)));
@@ -329,7 +363,6 @@ fn resource(what: &Named, config: &Config) -> Result<Resource, Refusal> {
             Wrong("a trade locker is named by 32 hex digits that end with its coin type and EEEE".to_string())
         })
     };
-    let of_an = |an| Resource::Offer(public_identifier(&an, Identifier::Hashed));
     match what {
         Named::Locker(text) => {
             let key = text.parse::<KeySpec>().map_err(Wrong)?.key(config.server.raida_id);
@@ -341,7 +374,12 @@ fn resource(what: &Named, config: &Config) -> Result<Resource, Refusal> {
         Named::TradeLocker(text) => trade_locker(text).map(|identifier| Resource::Offer(*identifier.bytes())),
         Named::TradeLockerAn(text) => trade_locker(text).map(of_an),
         Named::Fingerprint(_) => Err(Wrong("a fingerprint names what is held already".to_string())),
+        Named::Coin { .. } => unreachable!("its owner is asked"),
     }
+}
+
+fn of_an(an: Secret) -> Resource {
+    Resource::Offer(public_identifier(&an, Identifier::Hashed))
 }
 
 fn name(suspended: &Suspended, resource: &Resource) -> Held {

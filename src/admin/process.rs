@@ -1,9 +1,11 @@
 //! What the process takes of its machine, as the kernel counts it.
 
 use std::fs;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
 use serde::Serialize;
 
@@ -41,7 +43,7 @@ impl ProcessNumbers {
             virtual_bytes: virtual_pages * page_bytes,
             open_descriptors: fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64),
             max_descriptors: getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(now, _)| now),
-            start_seconds: start_seconds().unwrap_or(0.0),
+            start_seconds: *START_SECONDS,
         }
     }
 
@@ -51,16 +53,25 @@ impl ProcessNumbers {
     }
 }
 
-/// When the process started: field 22 of its `stat`, in ticks since the machine did (proc_pid_stat(5)).
-fn start_seconds() -> Option<f64> {
-    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+/// When this process started, seconds since 1970. Found once: the clocks of each look would differ by a little.
+static START_SECONDS: LazyLock<f64> = LazyLock::new(|| {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let ticks_a_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(0);
+    let now = [ClockId::CLOCK_REALTIME, ClockId::CLOCK_BOOTTIME].map(|clock| clock_gettime(clock).map(Duration::from));
+    match now {
+        [Ok(unix), Ok(booted)] => start_seconds(&stat, ticks_a_second as f64, unix, booted).unwrap_or(0.0),
+        _ => 0.0,
+    }
+});
+
+/// When a process started: field 22 of its `stat`, in ticks since the machine did (proc_pid_stat(5)). `unix` and `booted` are
+/// the time now, since 1970 and since the machine started: /proc/stat, which has both starts, is hidden from the unit.
+fn start_seconds(stat: &str, ticks_a_second: f64, unix: Duration, booted: Duration) -> Option<f64> {
     // The name before it may have spaces; it ends with the last parenthesis.
     let (_, fields) = stat.rsplit_once(')')?;
     let ticks: u64 = fields.split_whitespace().nth(22 - 3)?.parse().ok()?;
-    let ticks_a_second = sysconf(SysconfVar::CLK_TCK).ok().flatten()?;
-    let machine = fs::read_to_string("/proc/stat").ok()?;
-    let booted: u64 = machine.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
-    Some(booted as f64 + ticks as f64 / ticks_a_second as f64)
+    let age_seconds = booted.as_secs_f64() - ticks as f64 / ticks_a_second;
+    age_seconds.is_finite().then_some(unix.as_secs_f64() - age_seconds)
 }
 
 #[cfg(test)]
@@ -75,5 +86,17 @@ mod tests {
         let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;
         let day = Duration::from_secs(86_400);
         assert!(numbers.start_seconds > 1e9 && numbers.uptime(now) < day, "{numbers:?}");
+    }
+
+    /// Of the process itself alone, without the rest of /proc.
+    #[test]
+    fn a_start_is_known_from_the_process_and_the_clocks() {
+        let stat = "77 (a) b (c) S 1 1 1 0 -1 4194560 1 0 0 0 3 4 0 0 20 0 9 0 123456 1 2 3";
+        let (unix, booted) = (Duration::from_millis(1_795_309_260_500), Duration::from_secs(2000));
+        assert_eq!(start_seconds(stat, 100.0, unix, booted), Some(1_795_309_260.5 - (2000.0 - 1234.56)));
+        assert_eq!(start_seconds("77 (a) S 1", 100.0, unix, booted), None);
+        assert_eq!(start_seconds(stat, 0.0, unix, booted), None);
+        let told = [ProcessNumbers::read(), ProcessNumbers::read()].map(|numbers| numbers.start_seconds);
+        assert_eq!(told[0], told[1]);
     }
 }

@@ -88,6 +88,13 @@ pub enum Named {
     TradeLockerAn(String),
     /// What is held under this fingerprint.
     Fingerprint(String),
+    /// The locker or trade locker that a coin is in, whose key nobody need know.
+    Coin {
+        /// The coin's denomination.
+        den: i8,
+        /// Its serial number.
+        sn: u32,
+    },
 }
 
 /// What the operator hears.

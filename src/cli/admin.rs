@@ -33,17 +33,18 @@ that it is in no list of processes. Exit status: 0 done; 1 the node says no; 3 n
 
 Examples:
   raida admin hold --locker ABC-1234 --reason \"case 17: theft reported\"
+  raida admin hold --coin 0 17 --reason \"case 18: theft reported, whoever has its key\"
   raida admin suspended
   raida admin release --fingerprint 1a2b3c4d --reason \"case 17: settled\"
   raida admin pause bitcoin --reason \"prices look wrong\"
   raida admin verify --pages-per-second 500
   raida admin set change.break_limit 10
-  raida admin --socket /run/raida/2.sock --json connections
+  raida admin --socket /run/raida/2/admin.sock --json connections
   raida admin stop --reason \"kernel update\""
 )]
 pub struct Arguments {
     /// The node's admin socket
-    #[arg(long, global = true, value_name = "PATH", env = "RAIDA_ADMIN", default_value = "/run/raida/admin.sock")]
+    #[arg(long, global = true, value_name = "PATH", env = "RAIDA_ADMIN", default_value = "/run/raida/0/admin.sock")]
     socket: PathBuf,
     /// Answer in JSON
     #[arg(long, global = true)]
@@ -139,6 +140,9 @@ struct Target {
     /// A trade locker, by its AN
     #[arg(long, value_name = "AN")]
     trade_locker_an: Option<String>,
+    /// Whatever locker or trade locker this coin is in
+    #[arg(long, num_args = 2, value_names = ["DEN", "SN"], allow_negative_numbers = true)]
+    coin: Option<Vec<i64>>,
 }
 
 #[derive(Args)]
@@ -174,8 +178,10 @@ impl From<Market> for TradeCoin {
 
 impl Target {
     fn named(self, fingerprint: Option<String>) -> Result<Named, Failure> {
-        let Self { locker, trade_locker, trade_locker_an } = self;
-        let named = locker.map(Named::Locker).or(trade_locker.map(Named::TradeLocker));
+        let Self { locker, trade_locker, trade_locker_an, coin } = self;
+        let coin = coin.as_deref().map(super::audit::coin).transpose()?;
+        let coin = coin.map(|coin| Named::Coin { den: coin.denomination().get(), sn: coin.serial_number().get() });
+        let named = locker.map(Named::Locker).or(trade_locker.map(Named::TradeLocker)).or(coin);
         let named = named.or(trade_locker_an.map(Named::TradeLockerAn)).or(fingerprint.map(Named::Fingerprint));
         match named.expect("clap wants one of them") {
             Named::Locker(key) => secret(key).map(Named::Locker),

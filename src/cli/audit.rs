@@ -82,7 +82,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     end(told, out)
 }
 
-fn coin(words: &[i64]) -> Result<CoinId, Failure> {
+/// A coin, as two words of a command line name it.
+pub fn coin(words: &[i64]) -> Result<CoinId, Failure> {
     let coin = match words {
         &[den, sn] => i8::try_from(den).ok().zip(u32::try_from(sn).ok()).and_then(|(den, sn)| CoinId::new(den, sn)),
         _ => None,

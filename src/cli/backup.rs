@@ -37,8 +37,8 @@ use super::serve::say;
     after_help = "Exit status: 0 done; 1 the node says no; 3 no node answers, or it gave the backup up.
 
 Examples:
-  raida backup --socket /run/raida/admin.sock --to /backup/raida-3.backup
-  raida backup --socket /run/raida/admin.sock --rate 16 --to /backup/raida-3.backup
+  raida backup --socket /run/raida/3/admin.sock --to /backup/raida-3.backup
+  raida backup --socket /run/raida/3/admin.sock --rate 16 --to /backup/raida-3.backup
   raida backup --data /var/lib/raida/data --to /backup/raida-3.backup"
 )]
 pub struct Arguments {

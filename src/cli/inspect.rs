@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use raida::audit::trail::coin_type_name;
 use raida::client::secrets::{KeySpec, hex_of_bytes};
 use raida::coin::{
     COINS_PER_PAGE, CoinId, CoinRecord, Denomination, PAGES_PER_DENOMINATION, PageNumber, Place, Secret,
@@ -12,8 +13,10 @@ use raida::coin::{
 use raida::store::files;
 use raida::store::inspect::{PageView, coins_of, page};
 use raida::store::layout::PageState;
+use raida::store::orders::Order;
 use raida::store::verify::Survey;
 use raida::store::verify::survey::Origin;
+use raida::wire::request::locker::SaleTerms;
 
 use super::exit::{ExitStatus, Failure, OrFailure};
 use super::generate::print;
@@ -57,7 +60,7 @@ enum What {
         #[arg(value_name = "SN", value_parser = clap::value_parser!(u32).range(0..1_024_000))]
         sn: u32,
     },
-    /// Show the coins of a locker or trade locker
+    /// Show the coins of a locker or trade locker; of this its price too, and where its seller is paid
     #[command(after_help = "Example:\n  raida inspect --data ./data locker - < key.txt")]
     Locker {
         /// Its key: 32 hex digits, or a transmit code such as ABC-1234; `-` reads it from standard input, where no list of
@@ -111,7 +114,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             let (bar, mut progress) = progress_bar();
             let coins = coins_of(&directory, &survey, &key, &mut progress);
             bar.finish_and_clear();
-            show(&locker_lines(&coins))
+            let order = survey.orders().into_iter().find(|order| order.an == key);
+            show(&locker_lines(&coins, order.as_ref()))
         }
         What::Page { den, number, coins } => {
             let number = PageNumber::of(*den, *number).expect("a page of the denomination");
@@ -203,7 +207,7 @@ fn content(page: &PageView) -> String {
     state + origin
 }
 
-fn locker_lines(coins: &[(CoinId, CoinRecord)]) -> String {
+fn locker_lines(coins: &[(CoinId, CoinRecord)], order: Option<&Order>) -> String {
     let Some((_, first)) = coins.first() else { return "empty: no coin has this key".to_owned() };
     let worth: u128 = coins.iter().map(|(coin, _)| u128::from(coin.denomination().value())).sum();
     let mut lines = vec![
@@ -211,6 +215,12 @@ fn locker_lines(coins: &[(CoinId, CoinRecord)]) -> String {
         format!("coins            {}", coins.len()),
         format!("value            {}", money(worth)),
     ];
+    if let Some(terms) = SaleTerms::of(&first.an) {
+        lines.push(format!("price            {} {}", terms.price, coin_type_name(terms.coin_type)));
+        // Whatever bytes its seller has chosen.
+        let address = order.map(|order| order.address.as_bytes().escape_ascii().to_string());
+        lines.push(format!("payout address   {}", address.as_deref().unwrap_or("unknown: it is lost")));
+    }
     lines.extend(coins.iter().map(|(coin, record)| format!("{coin:?} MFS {}", record.mfs.get())));
     lines.join("\n")
 }

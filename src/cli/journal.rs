@@ -14,6 +14,7 @@ use raida::store::storage::{Directory, Storage};
 use raida::store::wal::CommitRecord;
 use raida::store::{archive, files};
 
+use super::complain;
 use super::exit::{ExitStatus, Failure};
 use super::offline::{refuse_no_directory, store_failure};
 
@@ -125,17 +126,19 @@ pub struct Past {
 }
 
 impl Past {
-    /// Of a data directory, whether a node serves it or not.
+    /// Of a data directory, whether a node serves it or not. The lock says which, and is given back at once: a node that
+    /// starts meanwhile finds nobody in its way.
     ///
     /// # Errors
     /// Where it is none, or cannot be read.
     pub fn open(data: &Path) -> Result<Self, Failure> {
         refuse_no_directory(data)?;
-        let (directory, beside_a_node) = match Directory::open_to_read(data) {
-            Ok(directory) => (directory, false),
-            Err(StoreError::Locked { .. }) => (Directory::open_beside(data).map_err(store_failure)?, true),
+        let beside_a_node = match Directory::open_to_read(data) {
+            Ok(_lock) => false,
+            Err(StoreError::Locked { .. }) => true,
             Err(error) => return Err(store_failure(error)),
         };
+        let directory = Directory::open_beside(data).map_err(store_failure)?;
         let is_one = directory.length(files::NODE).map_err(store_failure)?.is_some();
         if is_one || archive::is_there(&directory).map_err(store_failure)? {
             return Ok(Self { directory, beside_a_node, damaged: 0 });
@@ -156,7 +159,7 @@ impl Past {
         let journal = Journal::new(&self.directory, self.beside_a_node, Some(reads))?;
         journal.read(visit, &mut |missing| {
             self.damaged += usize::from(matches!(missing, Missing::Damaged { .. }));
-            eprintln!("raida: {}", missing_line(&missing));
+            complain(missing_line(&missing));
             Ok(())
         })
     }
@@ -168,7 +171,7 @@ impl Past {
     pub fn answers(&mut self, window: Window, take: &mut dyn FnMut(&Answered, u64)) -> Result<(), Ended> {
         answers::read(&self.directory, window, take, &mut |error| {
             self.damaged += 1;
-            eprintln!("raida: {error}: its answers are not told");
+            complain(format_args!("{error}: its answers are not told"));
         })?;
         Ok(())
     }

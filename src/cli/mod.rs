@@ -28,7 +28,8 @@ mod service_manager;
 mod verify;
 
 use std::ffi::OsString;
-use std::io;
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -36,8 +37,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use raida::client::arguments::ClientArguments;
 
 use exit::{ExitStatus, Failure, OrFailure};
-use logs::LogFormat;
-use outbox::Flush;
+use logs::{Lines, LogFormat};
 
 /// A RAIDA node: lockers, the market of trade lockers and change-making, durable, on io_uring.
 #[derive(Parser)]
@@ -81,7 +81,8 @@ pub fn main() -> ExitCode {
             return status.into();
         }
     };
-    let log = start_log(&line.subcommand).or_failure(ExitStatus::Machine);
+    let (lines, usual) = lines_of(&line.subcommand);
+    let log = lines.start(usual).or_failure(ExitStatus::Machine);
     let ended = log.and_then(|flush| {
         let ended = run(line.subcommand);
         // What was logged stands before the last line.
@@ -91,10 +92,15 @@ pub fn main() -> ExitCode {
     match ended {
         Ok(status) => status.into(),
         Err(failure) => {
-            eprintln!("raida: {}", failure.line);
+            lines.tell_end(&failure.line);
             failure.status.into()
         }
     }
+}
+
+/// Says something on standard error. Where that takes nothing, nobody is left to be told, and the work goes on.
+fn complain(line: impl Display) {
+    writeln!(io::stderr(), "raida: {line}").unwrap_or_default();
 }
 
 fn run(command: Command) -> Result<ExitStatus, Failure> {
@@ -136,10 +142,10 @@ fn parse(words: impl Iterator<Item = OsString>) -> Result<CommandLine, clap::Err
 }
 
 /// A node's log tells what goes on in it; a tool speaks up when something is wrong.
-fn start_log(command: &Command) -> io::Result<Flush> {
+fn lines_of(command: &Command) -> (Lines, &'static str) {
     match command {
-        Command::Serve(arguments) => logs::start(arguments.log_format(), "info"),
-        _ => logs::start(LogFormat::Text, "warn"),
+        Command::Serve(arguments) => (Lines::new(arguments.log_format()), "info"),
+        _ => (Lines::new(LogFormat::Text), "warn"),
     }
 }
 

@@ -83,8 +83,7 @@ fn is_agreed() -> Result<bool, Failure> {
     if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
         return Err(Failure::new(ExitStatus::Usage, "nothing was changed: without a terminal to ask, say --yes"));
     }
-    eprint!("Repair this? [y/N] ");
-    io::stderr().flush().or_failure(ExitStatus::Machine)?;
+    write!(io::stderr(), "Repair this? [y/N] ").or_failure(ExitStatus::Machine)?;
     let mut answer = String::new();
     io::stdin().read_line(&mut answer).or_failure(ExitStatus::Machine)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))

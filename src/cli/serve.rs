@@ -68,7 +68,7 @@ pub struct Arguments {
     #[arg(long, value_name = "PATH")]
     admin_socket: Option<Door<PathBuf>>,
     /// How the log on standard error looks; RUST_LOG chooses how much (error, warn, info, debug; info unless it is set)
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t, env = "RAIDA_LOG_FORMAT")]
     log_format: LogFormat,
     /// Take every buyer at his word, for test networks (market.cloudcoin, bitcoin and monero = "trusted")
     #[arg(long)]

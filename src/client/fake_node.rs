@@ -62,16 +62,21 @@ pub struct FakeNode {
     state: Arc<Mutex<State>>,
 }
 
+/// Sockets for TCP and UDP with one port.
+pub fn stream_and_datagrams() -> (TcpListener, UdpSocket) {
+    loop {
+        let stream = TcpListener::bind("127.0.0.1:0").unwrap();
+        // The same port may be taken for UDP.
+        if let Ok(datagrams) = UdpSocket::bind(stream.local_addr().unwrap()) {
+            return (stream, datagrams);
+        }
+    }
+}
+
 impl FakeNode {
     /// Starts one with these coins in circulation.
     pub fn start(coins: impl IntoIterator<Item = SecretCoin>) -> Self {
-        let (stream, datagrams) = loop {
-            let stream = TcpListener::bind("127.0.0.1:0").unwrap();
-            // The same port may be taken for UDP.
-            if let Ok(datagrams) = UdpSocket::bind(stream.local_addr().unwrap()) {
-                break (stream, datagrams);
-            }
-        };
+        let (stream, datagrams) = stream_and_datagrams();
         let state = State { coins: coins.into_iter().collect(), ..State::default() };
         let node = Self { address: stream.local_addr().unwrap(), state: Arc::new(Mutex::new(state)) };
         let (for_streams, for_datagrams) = (node.clone(), node.clone());

@@ -33,6 +33,12 @@ pub enum Sealing {
 }
 
 impl Sealing {
+    /// Whether a listener learns nothing of a request: types 4 and 5. With 1 and 2 whoever knows the answer, or its
+    /// challenge, reads the request.
+    pub const fn hides_from_listeners(&self) -> bool {
+        matches!(self, Self::Coin256(_) | Self::TwoCoins256(..))
+    }
+
     fn name_and_key(&self) -> (KeyName, Key) {
         match self {
             Self::None => (KeyName::None, Key::None),

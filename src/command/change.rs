@@ -8,7 +8,7 @@ use crate::wire::items::{RawCoin, SecretCoin, SecretCoins};
 use crate::wire::request::change::{ChangeOffer, ChangeOperation};
 use crate::wire::status::Status;
 
-use super::{Change, Context, Draft, Findings, Must, Next, Question, Twice, Verdict};
+use super::{Caller, Change, Context, Draft, Findings, Must, Next, Question, Twice, Verdict};
 
 /// The denomination whose serial numbers an operation needs; 40 where there is none.
 fn target_denomination(operation: ChangeOperation, den: i8) -> Result<Denomination, Status> {
@@ -40,7 +40,7 @@ pub(super) fn break_coin(
     context: &mut Context<'_>,
     draft: &mut Draft,
 ) -> Result<Next, Status> {
-    begin(session, draft)?;
+    draft.session = session;
     let den = target_denomination(ChangeOperation::Break, source.den)?;
     let destroyed = context.destroyed_an();
     draft.claim(source, Must::Owned(an), Change::Free(destroyed))?;
@@ -51,7 +51,7 @@ pub(super) fn break_coin(
     if context.settings.break_limit == 0 || (context.settings.break_exempt_loopback && is_loopback(context.peer)) {
         return Ok(Next::Lock);
     }
-    Ok(Next::Ask(Question::Rate(context.peer)))
+    Ok(Next::Ask(Question::Rate(Caller { address: context.peer, datagram: context.datagram })))
 }
 
 /// 9.93 join: ten coins become one of the next larger denomination.
@@ -62,7 +62,7 @@ pub(super) fn join(
     context: &mut Context<'_>,
     draft: &mut Draft,
 ) -> Result<Next, Status> {
-    begin(session, draft)?;
+    draft.session = session;
     let den =
         Denomination::new(target.den).and_then(Denomination::smaller).ok_or(Status::SerialNumberOrDenomination)?;
     draft.claim(target, Must::Target, Change::Own(proposed))?;
@@ -72,12 +72,6 @@ pub(super) fn join(
     }
     draft.distinct(Twice::Refuse)?;
     Ok(Next::Lock)
-}
-
-/// Session 0 is no session: nothing is reserved by it.
-fn begin(session: u32, draft: &mut Draft) -> Result<(), Status> {
-    draft.session = session;
-    if session == 0 { Err(Status::PageNotReserved) } else { Ok(()) }
 }
 
 /// Claims a coin that must be of a denomination.

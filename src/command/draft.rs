@@ -62,6 +62,16 @@ pub struct Claim {
 }
 
 impl Claim {
+    /// One that asks what its owner finds: whether it is in circulation, and its record.
+    pub fn to_look(coin: CoinId) -> Self {
+        Self::new(coin, Must::Circulate, Change::Keep)
+    }
+
+    fn new(coin: CoinId, must: Must, change: Change) -> Self {
+        let (record, new) = (CoinRecord::default(), CoinRecord::default());
+        Self { coin, position: 0, group: 0, holds: false, write: false, must, change, record, new }
+    }
+
     /// Takes the coin's record, and whether the draft's session holds it, and checks what must hold.
     pub fn check(&mut self, record: CoinRecord, reserved: bool) {
         self.record = record;
@@ -159,17 +169,8 @@ impl Draft {
 
     /// Adds a coin that is known to be one.
     pub fn claim_coin(&mut self, coin: CoinId, position: u32, must: Must, change: Change) {
-        self.claims.push(Claim {
-            coin,
-            position,
-            group: self.groups.len().saturating_sub(1) as u16,
-            holds: false,
-            write: false,
-            must,
-            change,
-            record: CoinRecord::default(),
-            new: CoinRecord::default(),
-        });
+        let group = self.groups.len().saturating_sub(1) as u16;
+        self.claims.push(Claim { position, group, ..Claim::new(coin, must, change) });
     }
 
     /// Opens a group: the coins claimed from now on belong to it.

@@ -4,9 +4,9 @@
 //! something else; the locker index follows from the coin records and is never asked for a proof.
 
 use crate::coin::Secret;
-use crate::wire::items::{Coins, RawCoin, SecretCoins, append};
-use crate::wire::request::is_locker_key;
+use crate::wire::items::{Coins, Item, RawCoin, SecretCoins, append};
 use crate::wire::request::locker::Lockers;
+use crate::wire::request::{CommandKind, is_locker_key};
 use crate::wire::status::Status;
 
 use super::auth::claim_sum;
@@ -37,6 +37,14 @@ pub(super) fn peeked(findings: &Findings, draft: &mut Draft) -> Result<Next, Sta
     }
     append(&mut draft.answer, findings.coins.iter().map(|&coin| RawCoin::from(coin)));
     Ok(Next::Answer(Status::AllPass))
+}
+
+/// Bytes that a command's answer takes to name so many coins: those of the two *peek*s, as no other names any.
+pub fn named_bytes(kind: CommandKind, coins: usize) -> usize {
+    match kind {
+        CommandKind::Peek | CommandKind::PeekTradeLocker => coins * RawCoin::BYTES,
+        _ => 0,
+    }
 }
 
 /// 8.88 store multiple: like as many *store*s, each locker on its own.

@@ -24,7 +24,8 @@ use crate::wire::request::Request;
 use crate::wire::status::Status;
 
 pub use draft::{Change, Claim, Draft, Must, Twice};
-pub use question::{Findings, Question};
+pub use locker::named_bytes;
+pub use question::{Caller, Findings, Question};
 
 /// What a node answers to *version*.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -35,6 +36,8 @@ pub struct Context<'a> {
     pub settings: &'a Settings,
     /// The client's address.
     pub peer: std::net::IpAddr,
+    /// Whether the request came over UDP.
+    pub datagram: bool,
     /// Whether the request is sealed with type 4 or 5: then hashes are SHA-256, else MD5 (mission/change.md, "Dual Hashing Support").
     pub modern: bool,
     /// Seconds since 1970-01-01 UTC.

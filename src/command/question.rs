@@ -8,8 +8,8 @@ use crate::wire::request::treasury::Wanted;
 /// A question. Those about places are answered under a shared lock, so that the answer is of one moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Question {
-    /// May this address break another coin? Asking counts.
-    Rate(IpAddr),
+    /// May this caller break another coin? Asking counts.
+    Rate(Caller),
     /// Which coins are in this locker?
     Locker(Secret),
     /// Which trade locker has this AN or identifier, and which coins are in it?
@@ -51,6 +51,16 @@ pub enum Question {
     Minted(Denomination),
 }
 
+/// Whose rate is counted: an address, for TCP and UDP apart. A datagram's sender can be forged, and must not use up what a
+/// real client may do over TCP.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Caller {
+    /// The address.
+    pub address: IpAddr,
+    /// Whether the request came over UDP.
+    pub datagram: bool,
+}
+
 /// A bit for each coin of a page, least significant first.
 pub type PageBits = [u8; COINS_PER_PAGE as usize / 8];
 
@@ -74,8 +84,10 @@ pub struct Findings {
     pub allowed: bool,
     /// To `Offer` and `OfferFor`: the trade locker's AN, if there is one.
     pub an: Option<Secret>,
-    /// To `Locker`, `Offer` and `OfferFor`.
+    /// To `Locker`, `Offer` and `OfferFor`; none where there are more than may be named.
     pub coins: Vec<CoinId>,
+    /// How many these are, named or not.
+    pub coin_count: usize,
     /// To `SerialNumbers` and `Available`, in the order of the search.
     pub serial_numbers: Vec<SerialNumber>,
     /// Where those of each denomination end.
@@ -89,11 +101,20 @@ pub struct Findings {
 }
 
 impl Findings {
+    /// Names coins, if there are at most `max`, and counts them.
+    pub fn name(&mut self, coins: impl ExactSizeIterator<Item = CoinId>, max: usize) {
+        self.coin_count = coins.len();
+        if coins.len() <= max {
+            self.coins.extend(coins);
+        }
+    }
+
     /// Adds what another shard found, and takes it from there.
     pub fn join(&mut self, other: &mut Self) {
         self.allowed = other.allowed;
         self.an = other.an;
         self.coins.append(&mut other.coins);
+        self.coin_count += other.coin_count;
         self.offers.append(&mut other.offers);
         self.minted.append(&mut other.minted);
         for (sum, count) in self.circulation.iter_mut().zip(other.circulation) {
@@ -103,11 +124,12 @@ impl Findings {
 
     /// Empties it. Memory that an unusually large answer needed is given back.
     pub fn clear(&mut self) {
-        const KEPT: usize = 4096;
+        const KEPT: usize = 1024;
         self.allowed = false;
         self.an = None;
         self.coins.clear();
         self.coins.shrink_to(KEPT);
+        self.coin_count = 0;
         self.serial_numbers.clear();
         self.serial_numbers.shrink_to(KEPT);
         self.ends.clear();

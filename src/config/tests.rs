@@ -86,8 +86,8 @@ fn a_value_that_is_not_allowed_is_named_with_what_is() {
     assert!(refused(&format!("[server]\nlisten = \"{}\"", "x".repeat(5_000))).len() < 200);
     assert!(refused("[server]\nroot_path = 5").contains("server.root_path = 5"));
     assert!(refused("[server]\nraida_servers = [\"a:1\"]").contains("server.raida_servers ="));
-    let crossed = refused("[limits]\noutbound_bytes_connection = 100000\noutbound_bytes_total = 65536");
-    assert!(crossed.contains("limits.outbound_bytes_connection = 100000"), "{crossed}");
+    let crossed = refused("[limits]\noutbound_bytes_connection = 33554433\noutbound_bytes_total = 33554432");
+    assert!(crossed.contains("limits.outbound_bytes_connection = 33554433"), "{crossed}");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::shard::acts::Act;
 use crate::shard::backup::{BackupAnswer, BackupQuestion, BackupRefusal};
-use crate::shard::interface::{Now, ShardId};
+use crate::shard::interface::{ActDone, Now, ShardId};
 use crate::shard::numbers::Numbers;
 
 use super::Limits;
@@ -29,8 +29,8 @@ pub enum Question {
     Numbers(oneshot::Sender<Box<ReactorNumbers>>),
     /// What a backup asks of its shard.
     Backup(BackupQuestion, oneshot::Sender<Result<BackupAnswer, BackupRefusal>>),
-    /// That its shard does something; whether it was done is answered when it has ended.
-    Act(Act, oneshot::Sender<bool>),
+    /// That its shard does something; how it ended is answered then.
+    Act(Act, oneshot::Sender<ActDone>),
     /// That these bounds count for its connections from now on.
     Limits(Box<Limits>),
     /// Its connections.

@@ -31,7 +31,7 @@ use slab::Slab;
 use tokio::sync::oneshot;
 
 use crate::entropy::SystemEntropy;
-use crate::shard::interface::{DiskOp, Input, Now, Outputs, ShardId};
+use crate::shard::interface::{ActDone, DiskOp, Input, Now, Outputs, ShardId};
 use crate::shard::message::Message;
 use crate::wire::header::NodeIdentity;
 
@@ -148,7 +148,7 @@ pub struct Reactor<C> {
     reports: Sender<Report>,
     questions: Receiver<Question>,
     /// Who waits for acts of the shard, by their tokens.
-    acts: Slab<oneshot::Sender<bool>>,
+    acts: Slab<oneshot::Sender<ActDone>>,
     /// Whether the time of the last turn was counted.
     turn_counted: bool,
 }
@@ -483,7 +483,7 @@ impl<C: Core> Reactor<C> {
         service.counters.messages_sent += service.out.messages.len() as u64;
         for ended in service.out.acts.drain(..) {
             // Who asked may have lost patience.
-            let _ = self.acts.remove(ended.token as usize).send(ended.done);
+            let _ = self.acts.remove(ended.token as usize).send(ended);
         }
         for (to, message) in service.out.messages.drain(..) {
             self.post.send(to, Parcel::Message(message));

@@ -31,6 +31,8 @@ pub struct Counters {
     any_same_turn: bool,
     /// Requests whose outcome nobody knows, as the disk failed; they were not answered.
     pub unanswered: u64,
+    /// Datagrams with a bad header that may be another node's answers; they were not answered.
+    pub ignored: u64,
     /// What was bought, by coin type.
     pub trades: [Trades; TradeCoin::ALL.len()],
 }
@@ -44,6 +46,7 @@ impl Default for Counters {
             same_turn: [0; COMMANDS.len()],
             any_same_turn: false,
             unanswered: 0,
+            ignored: 0,
             trades: Default::default(),
         }
     }

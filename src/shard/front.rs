@@ -18,6 +18,11 @@ impl Shard {
     pub(super) fn request(&mut self, origin: Origin, frame: &[u8], now: Now, effects: &mut Effects<'_>) {
         let header = match header::parse(frame, &self.identity) {
             Ok(header) => header,
+            // Two nodes would answer each other for ever, once somebody forged a sender.
+            Err(_) if origin.datagram && reply::may_be_one(frame) => {
+                self.counters.ignored += 1;
+                return answer_nothing(origin, false, effects);
+            }
             Err(error) => {
                 let head = ReplyHead::for_error(&self.identity, &error);
                 self.counters.answered_unplanned(error.status);
@@ -64,8 +69,9 @@ impl Shard {
     }
 
     /// A task is through: its locks and its place are given back.
-    pub(super) fn end(&mut self, slot: u32, task: Box<Task>) {
+    pub(super) fn end(&mut self, slot: u32, mut task: Box<Task>) {
         self.tasks.remove(slot as usize);
+        task.clear();
         self.spare_tasks.push(task);
     }
 
@@ -186,14 +192,18 @@ impl Shard {
             log::warn!(target: "treasury", "{command} by {peer}, {items} items: the next start tells whether it was done");
         }
         self.counters.unanswered += 1;
-        let at = effects.out.bytes.len();
-        effects.out.replies.push(Reply { token: task.origin.token, start: at, end: at, close: true });
+        answer_nothing(task.origin, true, effects);
     }
 
     /// Whether the draft's answer can be sent. A command whose answer nobody would see must not be carried out.
     pub(super) fn answer_fits(&self, task: &Task) -> bool {
+        self.fits(task, task.draft.answer.len())
+    }
+
+    /// Whether an answer with so many bytes of payload can be sent.
+    pub(super) fn fits(&self, task: &Task, payload: usize) -> bool {
         let longest = if task.origin.datagram { self.settings.datagram_bytes_max } else { REPLY_BODY_BYTES_MAX };
-        ReplyHead::new(&task.header, task.opened).reply_bytes(task.draft.answer.len()) <= longest
+        ReplyHead::new(&task.header, task.opened).reply_bytes(payload) <= longest
     }
 }
 
@@ -201,6 +211,12 @@ impl Shard {
 fn log_treasury(task: &Task, status: Status) {
     let (command, peer, items) = (task.header.command, task.origin.peer, task.draft.items);
     log::info!(target: "treasury", "{command} by {peer}, {items} items: {status}");
+}
+
+/// Says that there will be no answer.
+fn answer_nothing(origin: Origin, close: bool, effects: &mut Effects<'_>) {
+    let at = effects.out.bytes.len();
+    effects.out.replies.push(Reply { token: origin.token, start: at, end: at, close });
 }
 
 /// Answers without a task: no payload, no key.

@@ -7,7 +7,7 @@
 
 use std::net::IpAddr;
 
-use crate::coin::{Months, PageNumber};
+use crate::coin::{Months, PageNumber, Place};
 use crate::store::files;
 use crate::store::layout::{AlignedBytes, PageFrame};
 use crate::store::wal::FullSegment;
@@ -196,6 +196,15 @@ pub struct ActDone {
     pub token: u64,
     /// Whether it was done; else the disk has failed and it cannot be.
     pub done: bool,
+    /// Where the coin of an [`Act::Locate`] is, if its owner says this.
+    pub place: Option<Place>,
+}
+
+impl ActDone {
+    /// An end that says only whether it was done.
+    pub const fn plain(token: u64, done: bool) -> Self {
+        Self { token, done, place: None }
+    }
 }
 
 /// What a driver shall do after a step. The driver empties it; the shard only adds.

@@ -88,12 +88,19 @@ pub enum Ask {
         /// Whether they are bought; else the seller takes them back.
         bought: bool,
     },
-    /// Nothing: from now on this is suspended, as the operator wants it.
+    /// Nothing: the operator wants to know where the claimed coin is.
+    Place {
+        /// The driver's name for the act.
+        token: u64,
+    },
+    /// Nothing: from now on this is suspended, or no longer, as the operator wants it.
     Suspend {
         /// The driver's name for the act.
         token: u64,
         /// What.
         suspension: Suspension,
+        /// Whether it begins; else it ends.
+        begins: bool,
     },
 }
 
@@ -129,6 +136,8 @@ pub struct Visit {
     pub locks: Vec<(Resource, Mode)>,
     /// What else is asked.
     pub ask: Ask,
+    /// How many coins the answer to a question may name.
+    pub coins_max: usize,
     /// Whether the locks are kept for an apply or a release; else they are given back with the answer.
     pub keep: bool,
     /// The sender's logical clock.

@@ -104,6 +104,8 @@ pub struct Shard {
     // As coordinator.
     tasks: Slab<Option<Box<Task>>>,
     pub(crate) coins_in_flight: usize,
+    /// Coins that answers to questions name, but for the few that each may.
+    pub(crate) coins_named: usize,
     committing: VecDeque<(Ticket, u32)>,
     waiting_for_log: VecDeque<u32>,
     /// Room in the log may have come for them.

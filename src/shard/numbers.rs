@@ -21,6 +21,8 @@ pub struct Numbers {
     pub requests: Fill,
     /// Coins that the requests in flight name.
     pub coins_in_flight: Fill,
+    /// Coins that answers to questions name, but for the few that each may.
+    pub coins_named: Fill,
     /// Requests that wait for room in the log.
     pub waiting_for_log: u64,
     /// Requests whose commit record is on its way to the disk.
@@ -108,6 +110,7 @@ impl Shard {
             failed: self.failed,
             requests: Fill::new(self.tasks.len(), settings.requests_max),
             coins_in_flight: Fill::new(self.coins_in_flight, settings.coins_max),
+            coins_named: Fill::new(self.coins_named, settings.coins_max),
             waiting_for_log: self.waiting_for_log.len() as u64,
             committing: self.committing.len() as u64,
             locked: self.locks.len() as u64,

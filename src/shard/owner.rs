@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use crate::coin::{CoinRecord, PageNumber, Place, Secret};
 use crate::command::question::ListedOffer;
-use crate::command::{Findings, Must, Question};
+use crate::command::{Must, Question};
 use crate::mutant::{self, Mutant};
 use crate::wire::header::KeyName;
 use crate::wire::seal;
@@ -250,7 +250,7 @@ impl Shard {
     fn answer_question(&mut self, visit: &mut Visit, now: Now) {
         let findings = &mut visit.findings;
         let question = match visit.ask {
-            Ask::Nothing => return,
+            Ask::Nothing | Ask::Place { .. } => return,
             Ask::Words { session, start, pages, wanted } => {
                 return self.find_words(session, start, pages, wanted, &mut visit.words, now);
             }
@@ -276,18 +276,17 @@ impl Shard {
                 findings.allowed = is_whole && !(bought && self.suspensions.holds_offer(&an));
                 return;
             }
-            Ask::Suspend { suspension, .. } => return self.suspensions.suspend(suspension),
+            Ask::Suspend { suspension, begins: true, .. } => return self.suspensions.suspend(suspension),
+            Ask::Suspend { suspension, begins: false, .. } => return self.suspensions.end(suspension),
             Ask::Question(question) => question,
         };
         match question {
-            Question::Rate(peer) => {
-                findings.allowed = self.rate_limit.allow(peer, now.monotonic_us);
+            Question::Rate(caller) => {
+                findings.allowed = self.rate_limit.allow(caller, now.monotonic_us);
             }
-            Question::Locker(key) => match self.lockers.coins(&key) {
-                Some(coins) if coins.len() > self.settings.coins_max => visit.failed = Some(Status::TooManyCoins),
-                Some(coins) => findings.coins.extend(coins),
-                None => {}
-            },
+            Question::Locker(key) => {
+                self.lockers.coins(&key).into_iter().for_each(|coins| findings.name(coins, visit.coins_max));
+            }
             Question::Offer(name) => {
                 findings.an = self.market.find(&name);
                 self.find_offer_coins(visit);
@@ -322,10 +321,9 @@ impl Shard {
     }
 
     fn find_offer_coins(&self, visit: &mut Visit) {
-        let Findings { an, coins, .. } = &mut visit.findings;
-        if let Some(of_offer) = an.as_ref().and_then(|an| self.market.coins(an)) {
-            coins.extend(of_offer);
-        }
+        let an = visit.findings.an;
+        let coins = an.as_ref().and_then(|an| self.market.coins(an));
+        coins.into_iter().for_each(|coins| visit.findings.name(coins, visit.coins_max));
     }
 
     /// Gives a kept visit's locks back.

@@ -1,4 +1,5 @@
-//! How many breaks an address asked for within the window: an exact rolling limit.
+//! How many breaks a caller asked for within the window: an exact rolling limit. An address is two callers, one over TCP and
+//! one over UDP ([`Caller`] says why).
 //!
 //! For each address the times of its last `limit` allowed requests are kept in a ring. Another is allowed where
 //! the eldest of them is a whole window ago, or there are fewer: over no window of that length, wherever it
@@ -13,7 +14,7 @@
 //!
 //! Memory: about 60 + 8 · limit bytes an address, taken as addresses come.
 
-use std::net::IpAddr;
+use crate::command::Caller;
 
 use super::keyed_hash::KeyedHash;
 use super::number_table::NumberTable;
@@ -25,6 +26,8 @@ use super::slots::{Links, NONE, Slots, slot_with_links};
 struct Address {
     /// IPv4 as IPv6 writes it.
     bytes: [u8; 16],
+    /// Whether it called over UDP.
+    datagram: bool,
     /// How many times are known, up to the limit.
     known: u32,
     /// Where the next time goes, 0..limit; with `limit` known, that of the eldest.
@@ -80,13 +83,13 @@ impl RateLimit {
         }
     }
 
-    /// Whether an address may go on, which is counted; a refusal counts as a violation alone.
-    pub fn allow(&mut self, address: IpAddr, now_us: u64) -> bool {
+    /// Whether a caller may go on, which is counted; a refusal counts as a violation alone.
+    pub fn allow(&mut self, caller: Caller, now_us: u64) -> bool {
         if self.limit == 0 {
             return true;
         }
-        let bytes = address_bytes(address);
-        let number = self.find(&bytes).unwrap_or_else(|| self.add(bytes, now_us));
+        let bytes = address_bytes(caller.address);
+        let number = self.find(&bytes, caller.datagram).unwrap_or_else(|| self.add(bytes, caller.datagram, now_us));
         let Address { known, next, .. } = self.addresses[number];
         let time = number as usize * self.limit as usize + next as usize;
         if known == self.limit && now_us < self.times[time].saturating_add(self.window_us) {
@@ -122,16 +125,19 @@ impl RateLimit {
         self.addresses.is_empty()
     }
 
-    fn find(&self, bytes: &[u8; 16]) -> Option<u32> {
-        self.by_address.find(self.hash.bytes(bytes), |number| self.addresses[number].bytes == *bytes)
+    fn find(&self, bytes: &[u8; 16], datagram: bool) -> Option<u32> {
+        self.by_address.find(self.hash.bytes(bytes), |number| {
+            let address = &self.addresses[number];
+            address.bytes == *bytes && address.datagram == datagram
+        })
     }
 
     /// Starts to know an address, at the end of the ring.
-    fn add(&mut self, bytes: [u8; 16], now_us: u64) -> u32 {
+    fn add(&mut self, bytes: [u8; 16], datagram: bool, now_us: u64) -> u32 {
         if self.addresses.len() == self.addresses_max {
             self.evict(now_us);
         }
-        let number = self.addresses.insert(Address { bytes, ..Address::default() });
+        let number = self.addresses.insert(Address { bytes, datagram, ..Address::default() });
         let times = (number as usize + 1) * self.limit as usize;
         if self.times.len() < times {
             self.times.resize(times, 0);
@@ -169,8 +175,21 @@ mod tests {
         RateLimit::new(KeyedHash::new(&mut Seeded(1)), limit, window_us, addresses_max)
     }
 
-    fn address(number: u8) -> IpAddr {
-        IpAddr::from([192, 0, 2, number])
+    fn caller(address: &str) -> Caller {
+        Caller { address: address.parse().unwrap(), datagram: false }
+    }
+
+    fn address(number: u8) -> Caller {
+        caller(&format!("192.0.2.{number}"))
+    }
+
+    #[test]
+    fn what_was_forged_over_udp_leaves_tcp_alone() {
+        let mut rates = rates(1, 1000, 8);
+        let forged = Caller { datagram: true, ..address(1) };
+        assert!(rates.allow(forged, 0) && !rates.allow(forged, 1));
+        assert!(rates.allow(address(1), 2) && !rates.allow(address(1), 3));
+        assert_eq!((rates.len(), rates.violations()), (2, 2));
     }
 
     #[test]
@@ -192,11 +211,11 @@ mod tests {
     #[test]
     fn an_address_is_the_full_address_on_either_socket() {
         let mut rates = rates(1, 1000, 8);
-        assert!(rates.allow("2001:db8::1".parse().unwrap(), 0));
-        assert!(rates.allow("2001:db8::2".parse().unwrap(), 0));
-        assert!(!rates.allow("2001:db8::1".parse().unwrap(), 0));
+        assert!(rates.allow(caller("2001:db8::1"), 0));
+        assert!(rates.allow(caller("2001:db8::2"), 0));
+        assert!(!rates.allow(caller("2001:db8::1"), 0));
         assert!(rates.allow(address(1), 0));
-        assert!(!rates.allow("::ffff:192.0.2.1".parse().unwrap(), 0));
+        assert!(!rates.allow(caller("::ffff:192.0.2.1"), 0));
     }
 
     #[test]

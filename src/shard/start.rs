@@ -176,6 +176,7 @@ impl ShardBuilder {
             woken: Vec::new(),
             tasks: slab::Slab::with_capacity(settings.requests_max),
             coins_in_flight: 0,
+            coins_named: 0,
             committing: Default::default(),
             waiting_for_log: Default::default(),
             log_has_room: false,

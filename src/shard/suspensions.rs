@@ -98,7 +98,7 @@ impl Suspensions {
 
     /// The status that ends a visit which has its locks; `None`: nothing is suspended that it touches.
     pub fn stops(&self, visit: &Visit) -> Option<Status> {
-        if self.is_empty() {
+        if self.is_empty() || matches!(visit.ask, Ask::Suspend { .. }) {
             return None;
         }
         // Who finds that the offer he buys is held since is not refused: there may be another, so he looks again.

@@ -68,6 +68,8 @@ pub(super) struct Task {
     pub log_bytes: usize,
     /// Coins it counts against the bound.
     pub coins: usize,
+    /// Coins that the answer to its question may name, counted against the bound of these.
+    pub coins_named: usize,
     /// What is answered if all goes well.
     pub status: Status,
     /// Whether it is committed but could not be applied everywhere.
@@ -96,27 +98,33 @@ impl Task {
             changes: Vec::new(),
             log_bytes: 0,
             coins: 0,
+            coins_named: 0,
             status: Status::NoError,
             unknown: false,
         }
     }
 
-    /// Empties it for its next request. Memory that an unusually large one needed is given back.
+    /// Begins the next request of a task that was emptied.
     pub fn begin(&mut self, origin: Origin, started_us: u64, header: RequestHeader) {
-        const KEPT: usize = 2048;
         self.origin = origin;
         self.started_us = started_us;
         self.header = header;
-        self.key = Key::None;
-        self.opened = Opened::default();
-        for bytes in [&mut self.body, &mut self.payload] {
-            bytes.fill(0); // what was sealed is not left lying about
-            bytes.clear();
-            bytes.shrink_to(KEPT);
-        }
         self.stage = Stage::Key(0);
         self.status = Status::NoError;
         self.unknown = false;
+    }
+
+    /// Empties it at its end. Secrets are not left lying about, and memory that an unusually large request needed is
+    /// given back.
+    pub fn clear(&mut self) {
+        const KEPT: usize = 2048;
+        self.key = Key::None;
+        self.opened = Opened::default();
+        for bytes in [&mut self.body, &mut self.payload] {
+            bytes.fill(0);
+            bytes.clear();
+            bytes.shrink_to(KEPT);
+        }
         self.restart();
     }
 
@@ -130,6 +138,6 @@ impl Task {
         self.awaited = 0;
         self.changes.clear();
         self.changes.shrink_to(KEPT);
-        assert!(self.log_bytes == 0 && self.coins == 0, "what was reserved is given back first");
+        assert!(self.log_bytes + self.coins + self.coins_named == 0, "what was reserved is given back first");
     }
 }

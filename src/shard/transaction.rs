@@ -31,6 +31,9 @@ use super::views::derive;
 use super::words::take_words;
 use super::{Effects, Shard};
 
+/// So many coins each answer may name without being counted.
+const COINS_NAMED_FREELY: usize = 32;
+
 /// Whether a task is still under way.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flow {
@@ -57,6 +60,7 @@ impl Shard {
         let mut context = Context {
             settings: &self.settings,
             peer: task.origin.peer,
+            datagram: task.origin.datagram,
             modern: task.header.encryption().is_modern(),
             unix_seconds: now.unix_ms / 1000,
             entropy: effects.entropy,
@@ -84,8 +88,8 @@ impl Shard {
     /// A visit came back.
     pub(super) fn done(&mut self, visit: Box<Visit>, now: Now, effects: &mut Effects<'_>) {
         self.clock = self.clock.max(visit.clock);
-        if let Ask::Suspend { token, .. } = visit.ask {
-            return self.suspended(token, visit, effects);
+        if let Ask::Suspend { token, .. } | Ask::Place { token } = visit.ask {
+            return self.acted(token, visit, effects);
         }
         let slot = visit.task;
         self.with_task(slot, |shard, task| shard.visit_done(slot, task, visit, now, effects));
@@ -172,7 +176,7 @@ impl Shard {
         let shards = self.settings.shards;
         task.stage = Stage::Question;
         let (home, locks): (Option<ShardId>, [Option<Resource>; 2]) = match question {
-            Question::Rate(peer) => (Some(partition::rate_home(peer, shards)), [None, None]),
+            Question::Rate(caller) => (Some(partition::rate_home(caller.address, shards)), [None, None]),
             Question::Locker(key) => (Some(partition::locker_home(&key, shards)), [Some(Resource::Locker(key)), None]),
             Question::Offer(name) => {
                 let hashed = market::public_identifier(&Secret::new(name), Identifier::Hashed);
@@ -197,9 +201,11 @@ impl Shard {
             Some(home) => home.0..home.0 + 1,
             None => 0..shards,
         };
+        let coins_max = COINS_NAMED_FREELY.max(task.coins_named);
         for shard in asked.clone() {
             let visit = self.stop(task, slot, ShardId(shard));
             visit.ask = Ask::Question(question);
+            visit.coins_max = coins_max;
             visit.locks.extend(locks.into_iter().flatten().map(|resource| (resource, Mode::Shared)));
             visit.keep = shard + 1 < asked.end; // the last one gives its locks back with the answer
         }
@@ -207,23 +213,55 @@ impl Shard {
     }
 
     fn question_answered(&mut self, slot: u32, task: &mut Task, now: Now, effects: &mut Effects<'_>) -> Flow {
-        if let Some(Ask::Words { wanted, .. }) = task.stops[0].visit.as_deref().map(|visit| visit.ask) {
-            if self.ask_for_more_words(slot, task, effects) {
-                return Flow::Waits;
+        match task.stops[0].visit.as_deref().map(|visit| visit.ask) {
+            Some(Ask::Words { wanted, .. }) => {
+                if self.ask_for_more_words(slot, task, effects) {
+                    return Flow::Waits;
+                }
+                take_words(task, wanted);
+                self.leave_stops(task, effects);
             }
-            take_words(task, wanted);
-        } else {
-            let Task { stops, findings, .. } = &mut *task;
-            let mut visits = stops.iter_mut().filter_map(|stop| stop.visit.as_mut());
-            if let Some(first) = visits.next() {
-                std::mem::swap(findings, &mut first.findings);
+            Some(Ask::Question(question)) => {
+                let Task { stops, findings, .. } = &mut *task;
+                let mut visits = stops.iter_mut().filter_map(|stop| stop.visit.as_mut());
+                if let Some(first) = visits.next() {
+                    std::mem::swap(findings, &mut first.findings);
+                }
+                visits.for_each(|visit| findings.join(&mut visit.findings));
+                findings.offers.sort_unstable_by_key(|offer| offer.sequence);
+                self.leave_stops(task, effects);
+                if task.findings.coin_count > task.findings.coins.len() {
+                    return self.ask_for_all_coins(slot, task, question, now, effects);
+                }
             }
-            visits.for_each(|visit| findings.join(&mut visit.findings));
-            findings.offers.sort_unstable_by_key(|offer| offer.sequence);
+            other => unreachable!("{other:?} is no question"),
         }
-        self.leave_stops(task, effects);
         let next = self.with_request(task, now, effects, command::found);
         self.go_on(slot, task, next.and_then(|next| next), now, effects)
+    }
+
+    /// There are more coins than may be named uncounted: counts them and asks again, if there is room for them, and for an
+    /// answer that names them.
+    fn ask_for_all_coins(
+        &mut self,
+        slot: u32,
+        task: &mut Task,
+        question: Question,
+        now: Now,
+        effects: &mut Effects<'_>,
+    ) -> Flow {
+        let (count, max) = (task.findings.coin_count, self.settings.coins_max);
+        task.findings.clear();
+        self.coins_named -= std::mem::take(&mut task.coins_named);
+        if count > max || !self.fits(task, command::named_bytes(task.header.command.kind, count)) {
+            return self.refuse(task, Status::TooManyCoins, now, effects);
+        }
+        if self.coins_named + count > max {
+            return self.refuse(task, Status::Memory, now, effects);
+        }
+        self.coins_named += count;
+        task.coins_named = count;
+        self.ask(slot, task, question, effects)
     }
 
     // ---- coins
@@ -455,8 +493,25 @@ impl Shard {
         {
             let value = task.findings.coins.iter().map(|coin| u128::from(coin.denomination().value())).sum();
             self.counters.bought(terms.coin_type, value, terms.price);
+            self.log_purchase(task, terms);
         }
         self.reply(task, task.status, now, effects)
+    }
+
+    /// Logs what a purchase says of its payment: nothing else keeps it, and a dispute is about nothing else. Both numbers are
+    /// public, the one on the other chain, the other of the buyer's choice.
+    fn log_purchase(&self, task: &Task, terms: SaleTerms) {
+        if let Ok(Request::Buy { txid, receipt, .. }) = Request::decode(task.header.command, &task.payload) {
+            let (coins, SaleTerms { coin_type, price }) = (task.findings.coins.len(), terms);
+            let half = |at: usize| u128::from_be_bytes(*txid[at..].first_chunk().expect("16 of 32 bytes"));
+            log::info!(
+                shard = self.id.0,
+                peer:% = task.origin.peer,
+                txid:% = format_args!("{:032x}{:032x}", half(0), half(16)),
+                receipt:% = format_args!("{:032x}", u128::from_be_bytes(receipt));
+                "bought: {coins} coins for {price} {coin_type:?}"
+            );
+        }
     }
 
     // ---- giving up
@@ -489,6 +544,7 @@ impl Shard {
             self.wake_waiting_for_log();
         }
         self.coins_in_flight -= std::mem::take(&mut task.coins);
+        self.coins_named -= std::mem::take(&mut task.coins_named);
     }
 
     /// Releases what is kept at the stops; visits with nothing to release are used again here.

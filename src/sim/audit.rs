@@ -185,9 +185,9 @@ pub fn at_rest(world: &World) -> Result<(), String> {
         if cached > world.settings.cache_pages {
             return Err(format!("shard {number} has {cached} pages in its cache"));
         }
-        let left = (shard.visits.len(), shard.locks.len(), shard.coins_in_flight);
-        if !shard.has_failed() && (left != (0, 0, 0) || !shard.is_idle()) {
-            return Err(format!("shard {number} is left with visits, locks and coins in flight: {left:?}"));
+        let left = (shard.visits.len(), shard.locks.len(), shard.coins_in_flight, shard.coins_named);
+        if !shard.has_failed() && (left != (0, 0, 0, 0) || !shard.is_idle()) {
+            return Err(format!("shard {number} is left with visits, locks, coins in flight and named: {left:?}"));
         }
     }
     Ok(())

@@ -3,13 +3,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::coin::{CoinId, CoinRecord, Months, PageNumber, Secret, TradeCoin};
+use crate::coin::{CoinId, CoinRecord, Months, PageNumber, Place, Secret, TradeCoin};
 use crate::entropy::{Entropy, split_mix};
 use crate::settings::{DATAGRAM_BYTES_MAX, Identifier, Settings, Settlement};
 use crate::shard::Shard;
 use crate::shard::acts::Act;
 use crate::shard::backup::{BackupAnswer, BackupQuestion, BackupRefusal};
-use crate::shard::interface::{DiskDone, DiskError, DiskOp, Input, Now, Origin, Outputs, ShardFile, ShardId};
+use crate::shard::interface::{ActDone, DiskDone, DiskError, DiskOp, Input, Now, Origin, Outputs, ShardFile, ShardId};
 use crate::shard::message::Message;
 use crate::shard::start::build_all;
 use crate::shard::suspensions::Suspensions;
@@ -183,7 +183,7 @@ pub struct World {
     disk: Vec<(u8, DiskOp)>,
     answers: HashMap<u64, Vec<u8>>,
     /// Acts that ended, by token and shard.
-    acts: HashMap<(u64, u8), bool>,
+    acts: HashMap<(u64, u8), ActDone>,
     next_token: u64,
     sent: HashMap<u64, seal::Sealed>,
 }
@@ -385,7 +385,14 @@ impl World {
 
     /// Whether an act was done on every shard, once it has ended on all; `None` before.
     pub fn acted(&self, token: u64) -> Option<bool> {
-        (0..self.settings.shards).try_fold(true, |done, shard| Some(done & *self.acts.get(&(token, shard))?))
+        (0..self.settings.shards).try_fold(true, |done, shard| Some(done & self.acts.get(&(token, shard))?.done))
+    }
+
+    /// Where a coin is, as its owner says; `None` where that is not heard of.
+    pub fn located(&mut self, coin: CoinId) -> Option<Place> {
+        let token = self.act(&Act::Locate(coin));
+        self.settle();
+        (0..self.settings.shards).find_map(|shard| self.acts.get(&(token, shard))?.place)
     }
 
     /// The answer's bytes, once they are there.
@@ -507,7 +514,7 @@ impl World {
             assert!(before.is_none(), "a request is answered once");
         }
         for ended in out.acts {
-            let before = self.acts.insert((ended.token, shard), ended.done);
+            let before = self.acts.insert((ended.token, shard), ended);
             assert!(before.is_none(), "an act ends once");
         }
         self.messages_sent += out.messages.len() as u64;

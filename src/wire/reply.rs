@@ -122,6 +122,11 @@ impl ReplyHead {
     }
 }
 
+/// Whether bytes may be a reply of the 32-byte form. So may be a request for 0.1 with zeros before and behind its coin id.
+pub fn may_be_one(bytes: &[u8]) -> bool {
+    bytes.len() >= LEGACY_BYTES && bytes[1] == 0 && bytes[4..6] == [0, 1] && bytes[8] == 0
+}
+
 /// A reply being written: its header has its place, what is appended to the buffer now is its payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use = "a reply that was begun must be finished"]

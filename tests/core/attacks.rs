@@ -218,6 +218,11 @@ fn session_0_is_no_session() {
         let rows = purse.fresh_rows(&targets);
         let broken = payload::exchange(0, (source.into(), purse.an(source)), &rows);
         assert_eq!(status(world, Break, &broken), Status::PageNotReserved);
+        // The session stands before the PANs.
+        let mut for_sale = rows.clone();
+        for_sale[0].1 = offer_an(1, 5);
+        let for_sale = payload::exchange(0, (source.into(), purse.an(source)), &for_sale);
+        assert_eq!(status(world, Break, &for_sale), Status::PageNotReserved);
         let sources = purse.take_of(-1, 10);
         let joined = payload::exchange(0, (RawCoin { den: 0, sn: 900_000 }, purse.fresh()), &purse.rows(&sources));
         assert_eq!(status(world, Join, &joined), Status::PageNotReserved);
@@ -710,6 +715,13 @@ fn one_address_hammering_break() {
             assert_eq!(ask(world, &from("::ffff:192.0.2.7", shard), Break, &right).0, Status::RequestRate);
         }
         purse.check(world);
+        // Whoever forges senders of datagrams uses up nobody's breaks over TCP, nor the other way round.
+        let over_udp = Client { datagram: true, ..from("192.0.2.9", 1) };
+        for number in 0..31 {
+            let expected = if number < 30 { Status::AllFail } else { Status::RequestRate };
+            assert_eq!(ask(world, &over_udp, Break, &wrong).0, expected);
+        }
+        assert_eq!(ask(world, &from("192.0.2.9", 0), Break, &wrong).0, Status::AllFail);
         // Another address is another matter, and this machine is not limited.
         assert_eq!(ask(world, &from("192.0.2.8", 0), Break, &wrong).0, Status::AllFail);
         for shard in 0..40 {

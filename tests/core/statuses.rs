@@ -1,9 +1,14 @@
 //! Every status of PROTOCOL.md's tables: a table of (command, payload) and the answer it gets, the same for every
 //! encryption type and on nodes of 1, 2 and 4 shards.
 
+use std::collections::BTreeSet;
+
 use crate::common::payload::{self, offer_an, raw};
-use crate::common::{Purse, ask, locker_key, on_every_node, sealed_1, sealed_2, sealed_4, sealed_5, status, trade_an};
+use crate::common::{
+    Purse, ask, at_shard, locker_key, on_every_node, sealed_1, sealed_2, sealed_4, sealed_5, status, trade_an,
+};
 use raida::coin::{CoinId, Secret, TradeCoin};
+use raida::shard::interface::Now;
 use raida::sim::{Client, Seeded, World, WorldOptions};
 use raida::store::recovery;
 use raida::store::storage::Memory;
@@ -605,6 +610,69 @@ fn an_answer_that_does_not_fit_a_datagram() {
             assert_eq!(ask(&mut world, &stream, CountCoins, &[]).1.len(), 75);
         }
     }
+}
+
+#[test]
+fn coins_that_answers_name_are_bounded() {
+    const COINS: u64 = 13_000;
+    let key = locker_key(1);
+    let coins: Vec<(CoinId, Secret)> = (0..COINS as u32).map(|sn| (CoinId::new(1, sn).unwrap(), key)).collect();
+    for shards in [1, 2, 4] {
+        let options = WorldOptions::small(shards, 7);
+        let storage = Memory::new();
+        recovery::initialise(&storage, options.geometry).unwrap();
+        World::mint(&storage, &coins, 9);
+        let mut world = World::on(storage, &options);
+        let named = |world: &World| {
+            let now = Now { monotonic_us: world.monotonic_us, unix_ms: 0 };
+            (0..shards).map(|shard| world.shard(shard).numbers(now).coins_named.used).max()
+        };
+        // So many, and one less: then no answer names them.
+        for (bound, expected) in [(COINS, Status::AllPass), (COINS - 1, Status::TooManyCoins)] {
+            world.settings.coins_max = bound as usize;
+            world.crash(shards);
+            let mut statuses = BTreeSet::new();
+            for shard in 0..shards {
+                let client = at_shard(shard);
+                let send = |world: &mut World| world.send_payload(&client, Peek.command(), key.bytes());
+                let tokens: Vec<u64> = (0..5).map(|_| send(&mut world)).collect();
+                while world.advance() {
+                    assert!(named(&world) <= Some(bound));
+                }
+                for token in tokens {
+                    statuses.insert(world.answer(&client, token).expect("an answer").0.code());
+                }
+            }
+            assert!(statuses.contains(&expected.code()), "{statuses:?}");
+            // The shard that is its home answers one after the other, the others have no room for two.
+            let without_room = shards > 1 && expected == Status::AllPass;
+            assert_eq!(statuses.contains(&Status::Memory.code()), without_room, "{statuses:?}");
+            assert_eq!(statuses.len(), 1 + usize::from(without_room));
+            assert_eq!(named(&world), Some(0));
+        }
+    }
+}
+
+#[test]
+fn nodes_do_not_answer_each_others_answers() {
+    on_every_node(|world, purse| {
+        let datagram = Client { datagram: true, ..Client::default() };
+        let clients = clients(world, purse);
+        let mut frames = vec![vec![], vec![0], vec![1; 40], vec![0; 2000]];
+        frames.extend(clients.iter().map(|client| with_body(client, Echo.command(), b"neither sealed nor ended")));
+        frames.extend(clients.iter().map(|client| frame(client, Version.command(), b"")));
+        for mut frame in frames {
+            let mut answers = 0;
+            while answers == 0 || !frame.is_empty() {
+                answers += 1;
+                assert!(answers <= 3, "it goes on");
+                let answer = send(world, &datagram, &frame);
+                // Over TCP whoever sends an answer is told that it is no request.
+                assert!(!send(world, &Client::default(), &frame).is_empty());
+                frame = answer;
+            }
+        }
+    });
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use crate::common::payload::{self, raw};
 use crate::common::{Purse, ask, at_shard, locker_key, on_every_node, sealed_2, status, trade_an};
-use raida::coin::{CoinId, Secret, TradeCoin};
+use raida::coin::{CoinId, Place, Secret, TradeCoin};
 use raida::settings::{Identifier, Settings};
 use raida::shard::acts::Act;
 use raida::shard::interface::Now;
@@ -248,6 +248,58 @@ fn a_hold_waits_for_what_is_under_way() {
     let seen = seen.into_inner();
     let both = |shards: u8| [true, false].map(|done| (shards, done)).iter().all(|row| seen.contains(row));
     assert!([1, 2, 4].into_iter().all(both), "{seen:?}");
+}
+
+/// A disk that is slow keeps a hold and a pause waiting; who takes them back meanwhile is heard after them.
+#[test]
+fn a_release_does_not_overtake_the_hold_that_still_waits() {
+    on_every_node(|world, purse| {
+        let client = Client::default();
+        let (key, an) = (locker_key(6), trade_an(1, PRICE, TradeCoin::Bitcoin));
+        let (stored, sold) = (purse.take(2), purse.take(2));
+        world.settle();
+        world.held = (0..world.settings.shards).map(Slow::Eldest).collect();
+        let under_way = [(Store, store(purse, &stored, key)), (PutForSale, sale(purse, &sold, an))]
+            .map(|(kind, payload)| world.send_payload(&at_shard(0), kind.command(), &payload));
+        world.settle();
+        let held = world.suspensions.name(&Resource::Locker(key)).expect("something that can be held");
+        let acts = [
+            Act::Hold(Resource::Locker(key)),
+            Act::Pause(TradeCoin::Bitcoin),
+            Act::Release(held),
+            Act::Resume(TradeCoin::Bitcoin),
+        ];
+        let told = acts.map(|act| world.act(&act));
+        world.settle();
+        assert_eq!(told.map(|token| world.acted(token)), [None; 4]);
+        world.held.clear();
+        world.settle();
+        assert_eq!(told.map(|token| world.acted(token)), [Some(true); 4]);
+        let done = under_way.map(|token| world.answer(&at_shard(0), token).expect("an answer").0);
+        assert_eq!(done, [Status::AllPass; 2]);
+        stored.iter().for_each(|&coin| purse.set(coin, key));
+        sold.iter().for_each(|&coin| purse.set(coin, an));
+
+        assert_eq!(status(world, Peek, key.bytes()), Status::AllPass);
+        let more = purse.take(1);
+        let other = trade_an(2, PRICE, TradeCoin::Bitcoin);
+        assert_eq!(purse.put_for_sale(world, &client, &more, other).0, Status::AllPass);
+        purse.check(world);
+    });
+}
+
+#[test]
+fn the_owner_of_a_coin_says_where_it_is() {
+    on_every_node(|world, purse| {
+        let client = Client::default();
+        let (key, an) = (locker_key(7), trade_an(1, PRICE, TradeCoin::Bitcoin));
+        let [stored, sold, kept] = [(); 3].map(|()| purse.take(1));
+        assert_eq!(purse.store(world, &client, &stored, key).0, Status::AllPass);
+        assert_eq!(purse.put_for_sale(world, &client, &sold, an).0, Status::AllPass);
+        let free = CoinId::new(6, 1_000_000).expect("a coin");
+        let places = [stored[0], sold[0], kept[0], free].map(|coin| world.located(coin));
+        assert_eq!(places, [Place::Locker(key), Place::TradeLocker(an), Place::Wallet, Place::Free].map(Some));
+    });
 }
 
 #[test]

@@ -148,6 +148,48 @@ fn a_trade_locker_is_held_and_a_market_paused() {
     assert!(node.stop().status.success());
 }
 
+/// Whoever was robbed knows his coins, and the thief's key nobody.
+#[test]
+fn a_coin_leads_to_the_locker_whose_key_nobody_knows() {
+    let place = Place::new();
+    let (node, ready) = place.serve();
+    place.client(&ready, 0, &["store", "--key", KEY, "--coins", "0:0,0:1"]);
+    let address = "44AFFq5kSiGBoZ4NMDwYtN18obc8AemS33DBLWs3H7otXft";
+    let sale = ["put-for-sale", "--coins", "0:2", "--for", "xmr", "--price", "250", "--address", address];
+    place.client(&ready, 0, &sale);
+    let why = ["--reason", "case 19"];
+    let hold = |status, coin: [&str; 2]| place.admin(status, &[&["hold", "--coin"], &coin[..], &why].concat());
+
+    let held = hold(0, ["0", "1"]);
+    let fingerprint = held.trim().strip_prefix("hold: locker ").expect("a locker");
+    assert!(place.client(&ready, 1, &["peek", "--key", KEY]).contains("154"));
+    assert!(hold(1, ["0", "0"]).contains("is held already: case 19"));
+    let offer = hold(0, ["0", "2"]);
+    let offer = offer.trim().strip_prefix("hold: trade locker ").expect("a trade locker");
+    assert!(place.client(&ready, 0, &["--json", "list-for-sale", "--for", "xmr"]).contains("\"offers\":[]"));
+    assert!(hold(1, ["0", "3"]).contains("is in no locker, but in a wallet"));
+    assert!(hold(1, ["-1", "3"]).contains("not in circulation"));
+    hold(2, ["7", "0"]);
+    place.admin(0, &[&["release", "--coin", "0", "0"][..], &why].concat());
+    place.client(&ready, 0, &["peek", "--key", KEY]);
+    let told: Vec<(Value, Value)> =
+        place.journal().into_iter().map(|line| (line["act"].clone(), line["what"].clone())).collect();
+    let line = |act: &str, what: String| (act.into(), what.into());
+    let locker = format!("locker {fingerprint}");
+    let expected =
+        [line("hold", locker.clone()), line("hold", format!("trade locker {offer}")), line("release", locker)];
+    assert_eq!(told, expected);
+    assert!(node.stop().status.success());
+
+    // Where the seller wants to be paid is what he is known by.
+    let wallet = fs::read_to_string(&place.wallet).expect("a wallet");
+    let coins = wallet.lines().map(|line| serde_json::from_str::<Value>(line).expect("a coin"));
+    let an = coins.filter(|coin| coin["sn"] == 2).filter_map(|coin| Some(coin["an"].as_str()?.to_string())).next_back();
+    let said = raida(&["inspect", "--data", text(&place.data), "locker", &an.expect("an AN")]);
+    let said = String::from_utf8(said.stdout).expect("text");
+    assert!(said.contains(&format!("price            250 monero\npayout address   {address}\n")), "{said}");
+}
+
 #[test]
 fn connections_bounds_checkpoint_verify_and_the_end() {
     let place = Place::new();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
-use std::io::{Error, Write};
+use std::io::{Error, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::crash::Lab;
 use crate::holder::Holder;
 use crate::net::NetClient;
-use crate::program::{Node, RAIDA, ends_with, field, minted, raida, text};
+use crate::program::{Node, RAIDA, command, ends_unread, ends_with, field, minted, raida, text};
 
 /// How long something may take before a test fails: far longer than any machine needs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -274,6 +274,35 @@ fn archive_and_logs_tell_everything_that_was_answered() {
     assert!(sums["trade"][0]["sold"].as_u64().is_some_and(|sold| sold > 0), "{sums}");
 }
 
+/// An audit that somebody reads slowly is in nobody's way: a node starts beside it, and what it tells stays whole.
+#[test]
+fn a_node_starts_while_an_audit_of_its_directory_is_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut lab = Lab::new(folder.path().join("data"), 13, 331);
+    let data = lab.data.clone();
+    let node = Node::start(&data, 2);
+    work_until(&mut lab, &node, || archived(&data) >= 2);
+    node.kill();
+    let before = steps(&audit(&data, &["--json"]));
+
+    let mut audit = command(&["audit", "--data", text(&data), "--json"]);
+    let mut audit = audit.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("raida runs");
+    // It has begun, and waits: what it tells is more than a pipe holds.
+    let mut told = vec![0];
+    audit.stdout.as_mut().expect("a pipe").read_exact(&mut told).expect("a first byte");
+    assert_eq!(audit.try_wait().expect("a process"), None);
+    let node = Node::start(&data, 1);
+    work_until(&mut lab, &node, || archived(&data) >= 4);
+    audit.stdout.as_mut().expect("a pipe").read_to_end(&mut told).expect("the rest");
+    let ended = audit.wait_with_output().expect("a process");
+    let said = String::from_utf8(ended.stderr).expect("text");
+    assert!(ended.status.success() && said.is_empty(), "{said}");
+    let told = steps(std::str::from_utf8(&told).expect("text"));
+    follow(&told);
+    assert!(before.iter().zip(&told).all(|(before, told)| before == told) && told.len() >= before.len());
+    assert_eq!(node.stop().status.code(), Some(0));
+}
+
 #[test]
 fn while_the_archive_takes_nothing_writes_are_refused_and_nothing_is_lost() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -346,5 +375,6 @@ fn without_an_archive_the_gap_is_told() {
     assert_eq!(node.end(Signal::SIGTERM).status.code(), Some(0));
     let said = ends_with(0, &["audit", "--data", text(&data)]);
     assert!(said.contains("log 0: nothing is kept from before"), "{said}");
+    assert_eq!(ends_unread(&["audit", "--data", text(&data)]), Some(0));
     assert!(!data.join("archive").exists());
 }

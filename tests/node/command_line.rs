@@ -7,7 +7,7 @@ use std::process::Command;
 
 use nix::sys::signal::Signal;
 
-use crate::program::{Node, command, ends_with, field, minted, raida, text};
+use crate::program::{Node, command, ends_unread, ends_with, field, minted, raida, text};
 
 #[test]
 fn help_is_everywhere_and_ends_well() {
@@ -70,6 +70,13 @@ fn a_wrong_configuration_is_one_line() {
         assert_eq!(line.lines().count(), 1, "{line}");
         assert!(line.contains(said) && line.contains(text(&file)), "{line}");
     }
+}
+
+/// Who cannot be told why still gets the status.
+#[test]
+fn a_standard_error_that_nobody_reads_changes_no_status() {
+    assert_eq!(ends_unread(&["serve", "--data", "/nowhere", "--listen", "127.0.0.1:0"]), Some(5));
+    assert_eq!(ends_unread(&["audit", "--data", "/nowhere"]), Some(5));
 }
 
 #[test]

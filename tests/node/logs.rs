@@ -6,6 +6,31 @@ use serde_json::Value;
 
 use crate::program::{Node, ends_with, field, minted, text};
 
+/// What a purchase says of its payment is kept nowhere else: a line for each, with no secret.
+#[test]
+fn a_purchase_is_a_line_with_its_payment() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, wallet) = minted(folder.path());
+    let (node, ready) = Node::serve(&data, &["--log-format", "json", "--trust-market"]);
+    let ask = |words: &[&str]| {
+        ends_with(0, &[&["client", "--to", field(&ready, "listen"), "--wallet", text(&wallet)], words].concat());
+    };
+    let address = "bc1qxy2kgdygjrsqtzq2n0yrf2493p83kkfjhx0wlh";
+    ask(&["put-for-sale", "--coins", "0:5,0:6", "--for", "btc", "--price", "250", "--address", address]);
+    let txid = "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f";
+    let receipt = "00112233445566778899aabbccddeeff";
+    let offer = ["--for", "btc", "--value", "200000000", "--price", "250", "--memo", "for the blue house"];
+    ask(&[&["buy", "--key", "DEF-5678", "--txid", txid, "--receipt", receipt][..], &offer].concat());
+    let said = node.stop().said;
+    let lines = said.lines().map(|line| serde_json::from_str::<Value>(line).expect(line));
+    let bought: Vec<Value> = lines.filter(|line| line["txid"].is_string()).collect();
+    assert_eq!(bought.len(), 1, "{said}");
+    assert_eq!((&bought[0]["txid"], &bought[0]["receipt"]), (&txid.into(), &receipt.into()));
+    assert_eq!((&bought[0]["level"], &bought[0]["peer"]), (&"info".into(), &"127.0.0.1".into()));
+    assert!(said.contains("bought: 2 coins for 250 Bitcoin"), "{said}");
+    assert!(!said.contains("DEF-5678") && !said.contains("blue house"), "{said}");
+}
+
 /// A write that is refused is one line that says what an operator asks for, and no secret.
 #[test]
 fn a_refused_write_is_one_line_without_a_secret() {

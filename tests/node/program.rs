@@ -40,6 +40,13 @@ pub fn ends_with(status: i32, arguments: &[&str]) -> String {
     said
 }
 
+/// Runs `raida` with a standard error that nobody reads; its status.
+pub fn ends_unread(words: &[&str]) -> Option<i32> {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    command(words).stdout(Stdio::null()).stderr(writer).status().expect("raida runs").code()
+}
+
 /// A path as an argument.
 pub fn text(path: &Path) -> &str {
     path.to_str().expect("a path of text")

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use crate::wire::header::{Encryption, NodeIdentity};
 use crate::wire::items::{RawCoin, SecretCoin};
 use crate::wire::request::answer::Answer;
+use crate::wire::request::treasury::GROUP as TREASURY;
 use crate::wire::request::{CommandKind, Request};
 use crate::wire::status::Status;
 
@@ -105,6 +106,8 @@ pub async fn run(arguments: &ClientArguments) -> Result<Output, Error> {
 /// One command line on its way.
 struct Run<'a> {
     arguments: &'a ClientArguments,
+    /// The node's address.
+    to: SocketAddr,
     session: Session,
     wallet: Option<Wallet>,
 }
@@ -122,10 +125,11 @@ enum Outcome {
 impl<'a> Run<'a> {
     fn new(arguments: &'a ClientArguments) -> Result<Self, Error> {
         let transport = if arguments.udp { Transport::Udp } else { Transport::Tcp };
-        let connection = Connection::new(address(&arguments.to)?, transport, arguments.timeout);
+        let to = address(&arguments.to)?;
+        let connection = Connection::new(to, transport, arguments.timeout);
         let node = NodeIdentity { raida_id: arguments.raida_id, coin_id: arguments.coin_id };
         let wallet = arguments.wallet.as_deref().map(Wallet::open).transpose()?;
-        Ok(Self { arguments, session: Session::new(connection, node, Sealing::None), wallet })
+        Ok(Self { arguments, to, session: Session::new(connection, node, Sealing::None), wallet })
     }
 
     fn raida_id(&self) -> u8 {
@@ -172,18 +176,34 @@ impl<'a> Run<'a> {
         })
     }
 
+    /// Has the next request sealed as the command line wants it.
+    ///
+    /// The treasury's key makes money: it goes to another machine under a seal that shows it to nobody on the way, or not
+    /// at all. A node refuses the rest, too, but only once it has the key.
+    fn seal(&mut self, request: &Request<'_>) -> Result<(), Error> {
+        let sealing = self.sealing()?;
+        let stays_here = self.to.ip().to_canonical().is_loopback();
+        if request.command().group == TREASURY && !sealing.hides_from_listeners() && !stays_here {
+            return Err(Error::Usage(format!(
+                "nothing was sent: {} holds the treasury's key, which --encrypt 4 or 5 alone hides on the way to {}",
+                request.command().name,
+                self.to
+            )));
+        }
+        self.session.set_sealing(sealing);
+        Ok(())
+    }
+
     /// Asks something that changes no coin of the wallet.
     async fn ask(&mut self, request: &Request<'_>) -> Result<Reply, Error> {
-        let sealing = self.sealing()?;
-        self.session.set_sealing(sealing);
+        self.seal(request)?;
         self.session.call(request).await
     }
 
     /// Asks for something that changes coins: `changes` says what becomes of each if it is done. Coins of the answer's
     /// bits, or of its lockers, are in the order of the changes.
     async fn change(&mut self, changes: &[(RawCoin, Pending)], request: &Request<'_>) -> Result<Reply, Error> {
-        let sealing = self.sealing()?;
-        self.session.set_sealing(sealing);
+        self.seal(request)?;
         self.session.open().await?;
         if !changes.is_empty() {
             self.wallet_mut()?.begin(changes.iter().copied())?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::super::arguments::tests::parse;
-use super::super::fake_node::{FakeNode, Fault, NODE};
+use super::super::fake_node::{FakeNode, Fault, NODE, stream_and_datagrams};
 use super::super::secrets::KeySpec;
 use super::super::wallet::{Entry, Pending, Wallet};
 use super::super::{Error, run};
@@ -290,6 +290,51 @@ fn the_treasury() {
     assert!(matches!(&refused, Error::Usage(line) if !line.contains("0011")), "{refused}");
 }
 
+/// The key leaves for another machine sealed with type 4 or 5, or not at all. 0.0.0.0 is no loopback address, and yet
+/// Linux connects it to this machine: what is sent there would be seen.
+#[test]
+fn the_treasury_key_is_shown_to_no_listener() {
+    let owner = Owner::new();
+    let key_file = owner.folder.path().join("key");
+    std::fs::write(&key_file, TREASURY_KEY.map(|byte| format!("{byte:02x}")).concat()).unwrap();
+    owner.done("store --key LOCK-1 --coins 0:11");
+    let (stream, datagrams) = stream_and_datagrams();
+    stream.set_nonblocking(true).unwrap();
+    datagrams.set_nonblocking(true).unwrap();
+    let to = |port: u16, words: &str| {
+        let line = format!("{words} --treasury-key {} --to 0.0.0.0:{port}", key_file.display());
+        let mut arguments = parse(&line).unwrap_or_else(|error| panic!("{error}"));
+        (arguments.raida_id, arguments.wallet) = (NODE.raida_id, Some(owner.wallet.clone()));
+        run(&arguments)
+    };
+    let commands = [
+        "available-serial-numbers --den 0",
+        "create-coins --session 9 --coins 0:700",
+        "delete-coins --coins 0:1",
+        "free-coins --coins 0:700",
+        "all-serial-numbers --den 0",
+    ];
+    let before = owner.entries();
+    for command in commands {
+        for seal in ["", "--encrypt 1", "--encrypt 2 --key-locker LOCK-1"] {
+            for transport in ["", "--udp"] {
+                let refused = to(stream.local_addr().unwrap().port(), &format!("{command} {seal} {transport}"));
+                let refused = refused.expect_err("a refusal");
+                assert!(matches!(&refused, Error::Usage(line) if line.starts_with("nothing was sent")), "{refused}");
+            }
+        }
+    }
+    assert_eq!(owner.entries(), before);
+    let nobody = std::io::ErrorKind::WouldBlock;
+    assert_eq!(stream.accept().map(drop).map_err(|error| error.kind()), Err(nobody));
+    assert_eq!(datagrams.recv(&mut [0; 64]).map_err(|error| error.kind()), Err(nobody));
+
+    for seal in ["--encrypt 4", "--encrypt 5"] {
+        let reply = to(owner.node.address.port(), &format!("{} {seal}", commands[4])).unwrap();
+        assert!(!reply.is_refused(), "{seal}: {}", reply.text);
+    }
+}
+
 /// Every command that changes coins, with what it is called.
 const CHANGES: [(CommandKind, &str); 7] = [
     (CommandKind::Store, "store --key ABC-1234 --coins 3x0"),
@@ -309,7 +354,7 @@ fn an_unanswered_request_keeps_both_secrets_until_it_is_settled() {
                 let owner = Owner::new();
                 let before = owner.node.state().coins.clone();
                 owner.fault(kind, fault);
-                let error = owner.run(&format!("{transport} --timeout 0.05 {line}")).unwrap_err();
+                let error = owner.run(&format!("{transport} --timeout 0.3 {line}")).unwrap_err();
                 assert!(matches!(error, Error::Timeout(_)), "{line}: {error}");
                 let after = owner.node.state().coins.clone();
                 assert_eq!(before != after, carried_out);
@@ -335,7 +380,7 @@ fn an_unanswered_request_keeps_both_secrets_until_it_is_settled() {
 fn coins_that_wait_are_refused_and_the_others_go_on() {
     let owner = Owner::new();
     owner.fault(CommandKind::Store, Fault::AnswerLost);
-    owner.run("--timeout 0.05 store --key ABC-1234 --coins 0:0").unwrap_err();
+    owner.run("--timeout 0.3 store --key ABC-1234 --coins 0:0").unwrap_err();
     let error = owner.run("pown --coins 0:0").unwrap_err();
     assert!(error.to_string().contains("wallet reconcile") && matches!(error, Error::Usage(_)), "{error}");
     assert_eq!(owner.done("pown --coins all").json["changed"].as_array().unwrap().len(), 13);
@@ -363,7 +408,7 @@ fn a_forged_success_is_not_believed() {
         let owner = Owner::new();
         owner.fault(CommandKind::Pown, Fault::ForgedSuccess);
         let error =
-            owner.run(&format!("{transport} --timeout 0.05 --encrypt 1 --key-coin 1:0 pown --coins 0:0")).unwrap_err();
+            owner.run(&format!("{transport} --timeout 0.3 --encrypt 1 --key-coin 1:0 pown --coins 0:0")).unwrap_err();
         assert!(matches!(error, Error::Reply(_)), "{error}");
         owner.done("wallet reconcile");
         owner.is_settled();

@@ -66,7 +66,7 @@ pub struct Journal<'a> {
 }
 
 impl<'a> Journal<'a> {
-    /// At the beginning. `beside_a_node`: one may be running on the directory.
+    /// At the beginning. `beside_a_node`: one runs on the directory. Else one may still start while it is read.
     ///
     /// # Errors
     /// What the storage fails with.
@@ -195,11 +195,14 @@ impl<'a> Stream<'a> {
                     self.records = records;
                     return Ok(true);
                 }
+                let damage = live.damage(storage, self.told)?;
                 if !live.is_overtaken(storage)? {
-                    missing.extend(live.damage(storage, self.told)?);
+                    missing.extend(damage);
                     return Ok(false);
                 }
                 self.live = None;
+                // Only a node overtakes: one runs now, even if none did at the beginning.
+                self.beside_a_node = true;
             } else if !self.look_around(storage, missing)? {
                 return Ok(false);
             }

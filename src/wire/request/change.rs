@@ -138,10 +138,15 @@ pub(super) fn decode_join(payload: &[u8]) -> Result<Request<'_>, Status> {
     Ok(Request::Join { session, target, sources })
 }
 
-/// What *break* and *join* share: the session, the larger coin, the ten smaller ones.
+/// What *break* and *join* share: the session, the larger coin, the ten smaller ones. Session 0 is none (41): nothing is
+/// reserved by it.
 fn decode_exchange(payload: &[u8]) -> Result<(u32, SecretCoin, SecretCoins<'_>), Status> {
     let mut fields = Fields(payload);
-    let (session, larger) = (fields.u32()?, fields.item()?);
+    let session = fields.u32()?;
+    if session == 0 {
+        return Err(Status::PageNotReserved);
+    }
+    let larger = fields.item()?;
     Ok((session, larger, SecretCoins::at_least_one(fields.0)?))
 }
 
