@@ -5,8 +5,8 @@
 //! place that decides whether a connection is read, written, shut down, cancelled or freed.
 //!
 //! A receive stays armed (multishot), which saves a small request a seventh of its cost. Back-pressure is to cancel it once
-//! [`KEPT_BYTES_MAX`] wait to be read; until that takes hold the kernel fills a few dozen buffers at most. Buffers go
-//! back to the kernel within the turn; what is no whole frame, or may not start yet, is copied.
+//! more than [`KEPT_BYTES_MAX`] wait for requests to start; until that takes hold the kernel fills a few dozen buffers at
+//! most. Buffers go back to the kernel within the turn; what is no whole frame, or may not start yet, is copied.
 //!
 //! A slot is freed when both its operations have completed, so neither a descriptor nor a buffer is used again
 //! while the kernel may still touch it.
@@ -31,7 +31,7 @@ use super::table::{Name, Table};
 
 /// A send hands the kernel no more than this, so that progress shows at least so often.
 const SEND_BYTES_MAX: usize = 256 * 1024;
-/// A connection with more bytes than this waiting to be read is received no further.
+/// A connection whose requests may not start, and with more bytes of them than this, is received no further.
 const KEPT_BYTES_MAX: usize = 16 * 1024;
 /// Deadlines are looked at no more often than this, and so may be late by as much.
 const SWEEP_EVERY_US: u64 = 20_000;
@@ -343,8 +343,10 @@ impl Tcp {
                 say_goodbye(connection);
             }
         }
+        // Bytes of a frame that is not whole are no reason to stop: the rest of it would never come.
+        let is_full = connection.paused && connection.kept() > KEPT_BYTES_MAX;
         let reads = match connection.phase {
-            Phase::Open => !connection.read_ended && !connection.peer_ended && connection.kept() <= KEPT_BYTES_MAX,
+            Phase::Open => !connection.read_ended && !connection.peer_ended && !is_full,
             Phase::Lingering => !connection.peer_ended,
             Phase::Flushing | Phase::Dead => false,
         };

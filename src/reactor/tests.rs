@@ -298,6 +298,22 @@ fn the_largest_frames_pass_both_ways() {
     node.stop();
 }
 
+/// As over a network that is slower than the loopback: with each piece the node has more of a frame that is not whole.
+#[test]
+fn the_largest_frame_may_come_in_pieces() {
+    let node = TestNode::one();
+    let mut stream = node.connect();
+    let largest = frame(&[vec![ECHO], vec![9; 65_535 - 18 - 1]].concat());
+    for piece in [10_000, 20_000] {
+        for bytes in largest.chunks(piece) {
+            stream.write_all(bytes).unwrap();
+            std::thread::sleep(Duration::from_millis(30));
+        }
+        expect(&mut stream, &largest);
+    }
+    node.stop();
+}
+
 #[test]
 fn pipelined_answers_keep_their_order_whatever_finishes_first() {
     let node = TestNode::one();

@@ -573,6 +573,15 @@ fn keys() {
     });
 }
 
+/// A node, not started yet, that has these coins.
+fn world_of(shards: u8, coins: &[(CoinId, Secret)]) -> World {
+    let options = WorldOptions::small(shards, 7);
+    let storage = Memory::new();
+    recovery::initialise(&storage, options.geometry).unwrap();
+    World::mint(&storage, coins, 9);
+    World::on(storage, &options)
+}
+
 #[test]
 fn an_answer_that_does_not_fit_a_datagram() {
     let (full, more) = (locker_key(1), locker_key(2));
@@ -582,11 +591,7 @@ fn an_answer_that_does_not_fit_a_datagram() {
         .chain((0..13_095).map(|sn| (CoinId::new(2, sn).unwrap(), more)))
         .collect();
     for shards in [1, 2, 4] {
-        let options = WorldOptions::small(shards, 7);
-        let storage = Memory::new();
-        recovery::initialise(&storage, options.geometry).unwrap();
-        World::mint(&storage, &coins, 9);
-        let mut world = World::on(storage, &options);
+        let mut world = world_of(shards, &coins);
         world.start();
         let stream = Client::default();
         let datagram = Client { datagram: true, ..Client::default() };
@@ -618,11 +623,7 @@ fn coins_that_answers_name_are_bounded() {
     let key = locker_key(1);
     let coins: Vec<(CoinId, Secret)> = (0..COINS as u32).map(|sn| (CoinId::new(1, sn).unwrap(), key)).collect();
     for shards in [1, 2, 4] {
-        let options = WorldOptions::small(shards, 7);
-        let storage = Memory::new();
-        recovery::initialise(&storage, options.geometry).unwrap();
-        World::mint(&storage, &coins, 9);
-        let mut world = World::on(storage, &options);
+        let mut world = world_of(shards, &coins);
         let named = |world: &World| {
             let now = Now { monotonic_us: world.monotonic_us, unix_ms: 0 };
             (0..shards).map(|shard| world.shard(shard).numbers(now).coins_named.used).max()
@@ -679,17 +680,13 @@ fn nodes_do_not_answer_each_others_answers() {
 fn more_coins_than_a_record_of_the_log_holds() {
     for shards in [1, 2, 4] {
         // The made-up node's log takes 1000 coins with a payout address at once, or 1006 without.
-        let options = WorldOptions::small(shards, 7);
         let an = offer_an(1, 5);
         let mut random = Seeded(1);
         let coins: Vec<(CoinId, Secret)> = (0..1010)
             .map(|sn| (CoinId::new(1, sn * 3).unwrap(), an))
             .chain((0..1010).map(|sn| (CoinId::new(2, sn).unwrap(), Secret::new(random.bytes()))))
             .collect();
-        let storage = Memory::new();
-        recovery::initialise(&storage, options.geometry).unwrap();
-        World::mint(&storage, &coins, 9);
-        let mut world = World::on(storage, &options);
+        let mut world = world_of(shards, &coins);
         world.start();
         let offered: Vec<CoinId> = coins[..1010].iter().map(|(coin, _)| *coin).collect();
         let named: Vec<RawCoin> = coins[1010..].iter().map(|(coin, _)| (*coin).into()).collect();
