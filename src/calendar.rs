@@ -1,5 +1,7 @@
 //! Dates in UTC, for months of coins and for people.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 /// Year, month 1..=12 and day 1..=31 of a time in seconds since 1970-01-01 UTC.
 pub const fn date(unix_seconds: u64) -> (i64, i64, i64) {
     // The calendar by days since 0000-03-01, as all of a year's irregularity then comes last.
@@ -12,6 +14,11 @@ pub const fn date(unix_seconds: u64) -> (i64, i64, i64) {
     let day = day_of_year - (153 * months_after_march + 2) / 5 + 1;
     let months = (era * 400 + year_of_era) * 12 + months_after_march + 2;
     (months / 12, months % 12 + 1, day)
+}
+
+/// The time of this machine's clock, milliseconds since 1970-01-01 UTC; 0 where it is set before.
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64)
 }
 
 /// Milliseconds of an hour.

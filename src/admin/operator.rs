@@ -7,13 +7,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::{Instant, timeout_at};
 
+use crate::calendar::now_ms;
 use crate::client::secrets::{KeySpec, bytes_of_hex};
 use crate::coin::{CoinId, Place, Secret, TradeCoin};
 use crate::config::Config;
@@ -334,17 +335,13 @@ impl Operator {
 
     /// Writes a line of the journal.
     fn note(&self, by: Who, act: &str, what: &str, reason: &str, failed: Option<&str>) -> Result<(), Refusal> {
-        let entry = Entry { time: unix_ms(), by, act, what, reason, failed };
+        let entry = Entry { time: now_ms(), by, act, what, reason, failed };
         journal::append(&*self.directory, &entry).map_err(|error| Failed(error.to_string()))
     }
 }
 
-fn unix_ms() -> u64 {
-    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as u64)
-}
-
 fn cause(by: Who, reason: &str) -> Cause {
-    Cause { reason: reason.to_string(), since_unix_ms: unix_ms(), by }
+    Cause { reason: reason.to_string(), since_unix_ms: now_ms(), by }
 }
 
 /// A reason that can be printed and is not too long; not empty where there must be one.

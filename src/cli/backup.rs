@@ -4,13 +4,13 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{ArgGroup, Args};
 use indicatif::{ProgressBar, ProgressStyle};
 use tempfile::NamedTempFile;
 
 use raida::admin::backup::{FetchError, RATE_DEFAULT, RATES, fetch};
+use raida::calendar::now_ms;
 use raida::store::backup::End;
 use raida::store::backup::reader::check;
 use raida::store::backup::snapshot::back_up_at_rest;
@@ -73,7 +73,7 @@ fn back_up_directory(data: &Path, to: &Path) -> Result<(), Failure> {
     let directory = Directory::open(data).map_err(store_failure)?;
     let file = NewFile::create(to)?;
     let opened = open_as_it_is(&directory).map_err(|error| data_failure(error, data))?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    let now = now_ms();
     let (bar, mut progress) = progress_bar();
     let written = back_up_at_rest(&directory, &opened, BufWriter::new(file.file.as_file()), now, &mut progress);
     bar.finish_and_clear();

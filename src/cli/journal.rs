@@ -2,11 +2,10 @@
 
 use std::io::{self, BufWriter, StdoutLock, Write};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 
-use raida::calendar;
+use raida::calendar::{self, now_ms};
 use raida::store::archive::answers::{self, Answered};
 use raida::store::archive::{Journal, Missing, Window};
 use raida::store::error::StoreError;
@@ -75,7 +74,7 @@ impl JournalArguments {
 /// A time as it is typed, in milliseconds since 1970-01-01 UTC.
 fn time(text: &str) -> Result<u64, String> {
     let ago = |minutes: u64| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
+        let now = now_ms();
         text[..text.len() - 1].parse().ok().map(|count: u32| now.saturating_sub(u64::from(count) * minutes * 60_000))
     };
     let time = match text.bytes().last() {
@@ -228,7 +227,7 @@ mod tests {
     #[test]
     fn times_as_they_are_typed() {
         assert_eq!(time("1970-01-02"), Ok(86_400_000));
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+        let now = now_ms();
         for (text, ms) in [("0m", 0), ("90m", 5_400_000), ("2h", 7_200_000), ("7d", 604_800_000)] {
             let ago = now - time(text).unwrap();
             assert!(ago <= ms && ms - ago < 60_000, "{text}: {ago}");

@@ -7,7 +7,6 @@
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, Write};
-use std::time::{SystemTime, UNIX_EPOCH};
 use std::{panic, thread};
 
 use clap::ValueEnum;
@@ -17,7 +16,7 @@ use log::{Level, Record};
 use nix::sys::stat::fstat;
 use serde_json::{Map, json};
 
-use raida::calendar::iso;
+use raida::calendar::{iso, now_ms};
 
 use super::outbox::{self, Flush};
 
@@ -131,7 +130,7 @@ impl Lines {
 
 /// The time, as a line begins with it.
 fn now() -> String {
-    iso(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64))
+    iso(now_ms())
 }
 
 /// Whether standard error is journald's: JOURNAL_STREAM names its device and inode (systemd.exec(5)).

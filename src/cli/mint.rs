@@ -1,10 +1,10 @@
 //! `raida mint`: new coins, offline.
 
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 
+use raida::calendar::now_ms;
 use raida::client::wallet::Wallet;
 use raida::coin::{Denomination, Months};
 use raida::store::create::create;
@@ -50,7 +50,7 @@ pub fn denomination(text: &str) -> Result<Denomination, String> {
 
 /// This month.
 pub fn this_month() -> Months {
-    Months::at(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+    Months::at(now_ms() / 1000)
 }
 
 /// Mints coins.

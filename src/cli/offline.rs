@@ -3,11 +3,11 @@
 use std::io;
 use std::path::Path;
 use std::process;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use nix::unistd::geteuid;
 
+use raida::calendar::now_ms;
 use raida::client::Error as ClientError;
 use raida::client::wallet::{Pending, Wallet};
 use raida::entropy::{Entropy, SystemEntropy};
@@ -46,7 +46,7 @@ pub fn mint_into(storage: &dyn Storage, coins: &Mint, wallet: &mut Wallet) -> Re
 /// # Errors
 /// Then it must not be done.
 pub fn note(storage: &dyn Storage, act: &str, what: &str, failed: Option<&str>) -> Result<(), StoreError> {
-    let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    let time = now_ms();
     let by = Who { uid: geteuid().as_raw(), pid: process::id() as i32 };
     journal::append(storage, &Entry { time, by, act, what, reason: "", failed })
 }

@@ -2,11 +2,10 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 
-use raida::calendar::iso;
+use raida::calendar::{iso, now_ms};
 use raida::store::rebuild::rebuild;
 use raida::store::storage::Directory;
 use raida::store::verify::{Verdict, verify};
@@ -60,7 +59,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitStatus, Failure> {
             }
         }
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    let now = now_ms();
     let what = format!("{} findings", found.findings.len());
     note(&directory, "rebuild", &what, None).map_err(store_failure)?;
     let (bar, mut progress) = progress_bar();

@@ -9,9 +9,9 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use crate::calendar::{DAY_MS, HOUR_MS};
+use crate::calendar::{DAY_MS, HOUR_MS, now_ms};
 use crate::reactor::archiver::join_or_leave;
 use crate::reactor::desk::Desk;
 use crate::shard::counters::Counters;
@@ -48,8 +48,7 @@ impl AnswerKeeper {
                 };
                 let numbers: Vec<_> = desk.numbers(PATIENCE).into_iter().flatten().collect();
                 let totals = numbers.iter().flat_map(|numbers| totals(numbers.shard.0, &numbers.core.counters));
-                let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
-                tally.look(&*directory, now, totals);
+                tally.look(&*directory, now_ms(), totals);
                 if over {
                     return;
                 }

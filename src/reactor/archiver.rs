@@ -7,8 +7,9 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use crate::calendar::now_ms;
 use crate::shard::interface::{DiskDone, DiskError, DiskOp, ShardId};
 use crate::store::archive::{self, Retention};
 use crate::store::error::StoreError;
@@ -122,8 +123,7 @@ impl Tray {
 
 /// Removes what is beyond the bounds, and says so.
 pub fn retain(storage: &dyn Storage, retention: &Retention) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
-    match archive::retain(storage, retention, now) {
+    match archive::retain(storage, retention, now_ms()) {
         Ok(0) => {}
         Ok(removed) => log::info!("{removed} files of the archive were beyond its bounds, and are removed"),
         Err(error) => log::error!("the archive cannot be kept within its bounds: {error}"),
